@@ -1,0 +1,161 @@
+"""RunFolder owns the names on disk: read this class to know what a run folder holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from windlass.errors import DuplicateId, NotFound
+from windlass.records.run import Exit, RunSpec, make_run_id
+
+__all__ = ["RunFolder", "make_run_id", "read_json", "write_atomic"]
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = False) -> None:
+    """Write beside, then rename: a reader sees the old content or the new, never half of it.
+
+    ``durable`` adds fsync, against power loss; a kill of the process needs none.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> Any:
+    """The parsed file, or None where it does not exist or holds no JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+class RunFolder:
+    """One run on disk. Every property is a path; nothing is created by naming it."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def spec_file(self) -> Path:
+        """What was asked (RunSpec); 0600."""
+        return self.path / "spec.json"
+
+    @property
+    def config_file(self) -> Path:
+        """The same config, for people and trainers; 0600."""
+        return self.path / "config.yaml"
+
+    @property
+    def journal_file(self) -> Path:
+        """What happened: one JSON line an event, appended by the job."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def lease_file(self) -> Path:
+        """Who answers for this run: host, boot id, pid, start time; touched as heartbeat by scripts of their own."""
+        return self.path / "lease.json"
+
+    @property
+    def environment_file(self) -> Path:
+        """Host, Python, packages, git commit and whether it was dirty."""
+        return self.path / "environment.json"
+
+    @property
+    def git_diff_file(self) -> Path:
+        return self.path / "git.diff"
+
+    @property
+    def stdout_file(self) -> Path:
+        return self.path / "stdout.log"
+
+    @property
+    def stderr_file(self) -> Path:
+        return self.path / "stderr.log"
+
+    @property
+    def exit_file(self) -> Path:
+        """How the process ended (Exit); written by its supervisor."""
+        return self.path / "exit.json"
+
+    @property
+    def cancel_file(self) -> Path:
+        """That someone asked to end the job, and why; written before the signal is sent."""
+        return self.path / "cancel.txt"
+
+    @property
+    def result_file(self) -> Path:
+        """The job's result (Result); written last, by rename."""
+        return self.path / "result.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The metric history, compacted from the journal after the run."""
+        return self.path / "metrics.parquet"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.path / "artifacts"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint"
+
+    @property
+    def summary_file(self) -> Path:
+        return self.path / "SUMMARY.md"
+
+    @property
+    def report_file(self) -> Path:
+        return self.path / "REPORT.md"
+
+    def create(self, spec: RunSpec) -> None:
+        """Make the folder with its ``spec.json``. Doing it twice with one spec is harmless.
+
+        The folder appears whole: it is filled under a hidden name and renamed.
+
+        Raises DuplicateId where the folder holds another spec.
+        """
+        data = json.dumps(spec.to_dict(), ensure_ascii=False, indent=1).encode()
+        if self.spec_file.exists():
+            if self.spec_file.read_bytes() != data:
+                raise DuplicateId(f"run {self.id} exists with another spec", f"windlass runs show {self.id}")
+            return
+        hidden = self.path.with_name(f".{self.id}.{os.getpid()}.{secrets.token_hex(4)}")
+        hidden.mkdir(parents=True, mode=0o755)
+        write_atomic(hidden / self.spec_file.name, data, mode=0o600)
+        os.rename(hidden, self.path)
+
+    def spec(self) -> RunSpec:
+        """Raises NotFound where there is no readable spec."""
+        data = read_json(self.spec_file)
+        if data is None:
+            raise NotFound(f"{self.path} has no readable spec.json", "windlass runs list")
+        try:
+            return RunSpec.from_dict(data)
+        except (TypeError, ValueError) as error:
+            raise NotFound(f"{self.spec_file} is not a Windlass spec: {error}", "windlass runs list") from error
+
+    def exit(self) -> Exit | None:
+        data = read_json(self.exit_file)
+        return Exit.from_dict(data) if isinstance(data, dict) and "code" in data else None
+
+    def write_exit(self, exit: Exit) -> None:
+        write_atomic(self.exit_file, json.dumps(exit.to_dict(), indent=1).encode())
