@@ -1,0 +1,175 @@
+"""``windlass``: the entry point, and the commands that are not about runs or studies alone."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from windlass import __version__
+from windlass.cli import runs, studies
+from windlass.cli.show import Live, out, say
+from windlass.errors import WindlassError
+
+app = typer.Typer(
+    name="windlass",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""An autonomous lab for model training: a study goes in; experiments are proposed, run as real jobs,
+collected and compared; the best is kept.
+
+[bold]Examples[/bold]
+
+  windlass init lab && cd lab
+  windlass run study.yaml --cycles 10""",
+)
+app.add_typer(runs.app, name="runs")
+app.add_typer(studies.app, name="studies")
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if version:
+        out(f"windlass {__version__}")
+        raise typer.Exit()
+
+
+@app.command()
+def init(path: Annotated[Path, typer.Argument(help="A new or existing folder.")] = Path("lab")) -> None:
+    """Make a lab: a folder with windlass.toml, runs/ and studies/.
+
+    [bold]Examples[/bold]
+
+      windlass init lab
+      windlass init ~/experiments
+    """
+    from windlass.lab import Lab
+
+    lab = Lab.create(path)
+    say(f"Lab in {lab.path}")
+    say(f"Next: cd {path} && windlass run study.yaml      a study to start from: windlass studies example > study.yaml")
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(help="A study file, or the name of a study this lab knows.")],
+    cycles: Annotated[
+        int | None,
+        typer.Option("--cycles", min=1, help="Stop after so many more cycles; without it, by the study's limits."),
+    ] = None,
+    lab: runs.LabOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line an event.")] = False,
+) -> None:
+    """Drive a study: propose, run, collect, keep the best. Ctrl-C pauses; the same command resumes.
+
+    [bold]Examples[/bold]
+
+      windlass run study.yaml
+      windlass run study.yaml --cycles 10
+    """
+    from windlass.lab import Lab, Pause
+
+    pause = Pause()
+    with Lab(lab) as opened:
+        show = Live(opened, as_json=as_json)
+        previous = {number: signal.signal(number, lambda *_: pause.ask()) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with show:
+                record = opened.run(study, cycles=cycles, on_event=show.event, pause=pause)
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        show.ending(record)
+
+
+@app.command()
+def reindex(lab: runs.LabOption = None) -> None:
+    """Build the database anew from run folders and study folders. The old one is kept aside.
+
+    [bold]Examples[/bold]
+
+      windlass reindex
+      windlass reindex --lab ~/experiments
+    """
+    from windlass.cli.show import Progress
+    from windlass.lab import Lab
+
+    opened = Lab(lab)
+    with Progress("reindexing") as progress:
+        result = opened.reindex(progress)
+    out(f"{result.runs} runs and {result.studies} studies are in {opened.settings.database}")
+    for name in result.skipped[:10]:
+        say(f"left out: runs/{name} has no readable spec.json")
+    if len(result.skipped) > 10:
+        say(f"... and {len(result.skipped) - 10} more")
+    if result.kept_aside:
+        say(f"The old database is kept as {result.kept_aside.name}")
+
+
+@app.command()
+def doctor(
+    lab: runs.LabOption = None, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
+) -> None:
+    """Check the machine, the lab, its database and its runs. Exit code 1 where there is a problem.
+
+    [bold]Examples[/bold]
+
+      windlass doctor
+      windlass doctor --json
+    """
+    from windlass.lab import Lab
+
+    with Lab(lab) as opened:
+        checks = opened.doctor()
+    if as_json:
+        out(json.dumps([{"level": c.level, "what": c.what, "next_step": c.next_step} for c in checks], indent=1))
+    else:
+        marks = {"ok": "[green]ok     [/]", "note": "[cyan]note   [/]", "warning": "[yellow]warning[/]"}
+        for check in checks:
+            out(f"{marks.get(check.level, '[red]problem[/]')}  {check.what}", markup=True)
+            if check.next_step:
+                out(f"         {check.next_step}")
+    if any(check.level == "problem" for check in checks):
+        raise typer.Exit(1)
+
+
+def run_command_line() -> None:
+    """The console script: errors are told in words, ``--debug`` adds the traceback."""
+    debug = "--debug" in sys.argv
+    try:
+        app(args=[arg for arg in sys.argv[1:] if arg != "--debug"], standalone_mode=True)
+    except WindlassError as error:
+        if debug:
+            raise
+        say(f"[bold red]error:[/] {_escape(error.message)}", markup=True)
+        if error.next_step:
+            say(f"  {error.next_step}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        say(f"[bold red]internal error:[/] {_escape(repr(error))}", markup=True)
+        say("  This is a bug in Windlass. Run the command again with --debug and report what it prints.")
+        sys.exit(70)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,114 @@
+"""``windlass studies``: list, check, report, schema, example."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from windlass.cli.runs import JsonOption, LabOption
+from windlass.cli.show import duration, json_out, out, say
+from windlass.errors import MissingExtra
+from windlass.lab import Lab, load_study
+
+app = typer.Typer(no_args_is_help=True, help="The questions: list, check and report studies.")
+
+
+@app.command("list")
+def list_studies(lab: LabOption = None, as_json: JsonOption = False) -> None:
+    """All studies of this lab.
+
+    [bold]Examples[/bold]
+
+      windlass studies list
+      windlass studies list --json
+    """
+    with Lab(lab) as opened:
+        rows = opened.study_overview()
+    if as_json:
+        json_out(rows)
+        return
+    if not rows:
+        say("No studies yet. A study to start from: windlass studies example > study.yaml")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("study", "status", "runs", "failed", "best", "driven", "stopped because"):
+        table.add_column(title)
+    for row in rows:
+        best = f"{row['objective']} {row['best']:.5g}" if row["best"] is not None else ""
+        cells = (row["name"], row["status"], row["runs"], row["failed"], best, duration(row["active_s"]))
+        table.add_row(*map(str, cells), row["stopped_because"])
+    out(table)
+
+
+@app.command()
+def check(file: Annotated[Path, typer.Argument(help="A study file.")]) -> None:
+    """Read a study file and say everything that is wrong with it, without running anything.
+
+    [bold]Examples[/bold]
+
+      windlass studies check study.yaml
+      windlass studies check experiments/digits.yaml
+    """
+    study = load_study(file)
+    out(f"{file} is a valid study {study.name!r}: {len(study.space)} parameters, {len(study.constraints)} constraints")
+
+
+@app.command()
+def report(
+    name: Annotated[str, typer.Argument(help="A study's name.")], lab: LabOption = None, as_json: JsonOption = False
+) -> None:
+    """Tell a study's story: a summary here, REPORT.md and report.html with figures in its folder.
+
+    [bold]Examples[/bold]
+
+      windlass studies report digits
+      windlass studies report digits --json
+    """
+    with Lab(lab) as opened:
+        folder = opened.study_folder(name)
+        try:
+            told = opened.report(name)
+            written = ["REPORT.md", "report.html"]
+        except MissingExtra as missing:
+            told = opened.report(name, html=False)
+            written = ["REPORT.md"]
+            say(f"No report.html: {missing.message}")
+            say(f"  {missing.next_step}")
+    if as_json:
+        json_out(told.to_dict())
+    else:
+        out(told.summary())
+    for file in written:
+        say(f"wrote {folder / file}")
+
+
+@app.command()
+def schema() -> None:
+    """The study file's JSON Schema, for editors.
+
+    [bold]Examples[/bold]
+
+      windlass studies schema > study.schema.json
+      # first line of study.yaml: # yaml-language-server: $schema=study.schema.json
+    """
+    from windlass.records.studyfile import study_schema
+
+    print(json.dumps(study_schema(), indent=2))
+
+
+@app.command()
+def example() -> None:
+    """Print a small study on real data, to start from.
+
+    [bold]Examples[/bold]
+
+      windlass studies example > study.yaml
+      windlass studies example | head -20
+    """
+    from importlib.resources import files
+
+    print((files("windlass.workloads.tabular") / "example.yaml").read_text(encoding="utf-8"), end="")

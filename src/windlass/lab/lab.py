@@ -1,0 +1,352 @@
+"""The lab: one folder with runs, studies and a store, and everything one does with them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from windlass.errors import NotFound, StudyError, WindlassError, nearest
+from windlass.history import review
+from windlass.jobs.collect import collect
+from windlass.jobs.local import LocalExecutor
+from windlass.jobs.protocol import Executor
+from windlass.lab import upkeep
+from windlass.lab.lock import exclusive
+from windlass.lab.study import load_study
+from windlass.lab.trainer import code_and_data, job_template
+from windlass.loop.cycle import Bench
+from windlass.loop.driver import Event, Pause, Settled, drive
+from windlass.records.decision import Decision, StudyRecord, StudyStatus
+from windlass.records.run import RunRecord, Status, make_run_id
+from windlass.records.study import Study
+from windlass.runs import index
+from windlass.runs.compare import Comparison, compare
+from windlass.runs.folder import RunFolder, write_atomic
+from windlass.runs.replay import ReplayVerdict, replay_verdict
+from windlass.settings import SETTINGS_FILE, find_lab, load_settings
+from windlass.store.decisions import DecisionLog
+from windlass.store.protocol import Store
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from windlass.report.study import StudyReport
+
+STUDY_FILE = "study.yaml"
+
+
+class Lab:
+    """Open the lab in ``path``; without one, the nearest lab upwards of the working directory.
+
+    Raises NotFound where there is none, StoreError where its database cannot be used.
+    """
+
+    def __init__(self, path: Path | str | None = None) -> None:
+        self.path = Path(path).expanduser().resolve() if path is not None else find_lab()
+        if not (self.path / SETTINGS_FILE).is_file():
+            raise NotFound(f"{self.path} is no lab: it has no {SETTINGS_FILE}", f"windlass init {path or 'lab'}")
+        self.settings = load_settings(self.path)
+
+    @classmethod
+    def create(cls, path: Path | str) -> Lab:
+        """Make a lab in ``path``, a new or existing folder; on an existing lab nothing changes."""
+        folder = Path(path).expanduser().resolve()
+        try:
+            upkeep.lay_out(folder)
+        except OSError as error:
+            raise WindlassError(f"cannot make a lab in {folder}: {error.strerror}", "windlass init PATH") from error
+        lab = cls(folder)
+        lab.store.close()
+        del lab.store
+        return lab
+
+    def __repr__(self) -> str:
+        return f"Lab({str(self.path)!r})"
+
+    @property
+    def runs_root(self) -> Path:
+        return self.path / "runs"
+
+    def study_folder(self, name: str) -> Path:
+        return self.path / "studies" / name
+
+    @cached_property
+    def store(self) -> Store:
+        from windlass.store.sql import SqlStore
+
+        return SqlStore(self.path / self.settings.database)
+
+    def close(self) -> None:
+        """Let go of the database; the lab can be used again afterwards."""
+        if "store" in self.__dict__:
+            self.store.close()
+            del self.store
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Driving -----------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        study: Study | Path | str,
+        *,
+        cycles: int | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        pause: Pause | None = None,
+        executor: Executor | None = None,
+    ) -> StudyRecord:
+        """Drive a study until its limits, its stop rules, ``cycles`` more cycles, or a pause.
+
+        ``study`` is a Study, a study file, or the name of a study that this lab knows. A command that was paused
+        or killed before it reached its ``cycles`` is taken up where it was.
+
+        Raises LabBusy where another process drives this lab; StudyError on a study that cannot be used.
+        """
+        with exclusive(self.path):
+            chosen, folder = self._resolve(study)
+            template = job_template(chosen, folder)
+            record = self._enroll(chosen, folder, cycles)
+            runner = executor or LocalExecutor(self.runs_root, chosen.budget.concurrent)
+            with closing(runner), upkeep.Housekeeper(self.runs_root) as housekeeper:
+                bench = Bench(
+                    study=chosen,
+                    store=self.store,
+                    executor=runner,
+                    log=DecisionLog(self.study_folder(chosen.name) / "decisions.jsonl"),
+                    runs_root=self.runs_root,
+                    template=template,
+                )
+                for event in drive(bench, record, pause or Pause()):
+                    if isinstance(event, Settled):
+                        housekeeper.tidy(event.run)
+                    if on_event is not None:
+                        on_event(event)
+            return self.study(chosen.name)
+
+    def _resolve(self, study: Study | Path | str) -> tuple[Study, Path]:
+        """The study, and the folder that its trainer's files are relative to."""
+        if isinstance(study, Study):
+            return study, Path.cwd()
+        path = Path(study)
+        if path.suffix in (".yaml", ".yml", ".json") or path.is_file():
+            return load_study(path), path.resolve().parent
+        record = self.study(str(study))
+        return Study.model_validate(record.definition), Path(record.folder or ".")
+
+    def _enroll(self, study: Study, folder: Path, cycles: int | None) -> StudyRecord:
+        """The study's record with the goal of this command; a changed question under an old name is refused."""
+        definition = study.model_dump(mode="json", exclude_defaults=True)
+        known = next((record for record in self.store.studies() if record.name == study.name), None)
+        if known is None:
+            record = StudyRecord(name=study.name, definition=definition, created=time.time(), cycles_goal=cycles)
+        else:
+            before = Study.model_validate(known.definition)
+            if before.fingerprint != study.fingerprint:
+                changed = [
+                    key
+                    for key in Study.model_fields
+                    if key not in ("budget", "stop", "description", "tags")
+                    and getattr(before, key) != getattr(study, key)
+                ]
+                raise StudyError(
+                    f"study {study.name!r} exists in this lab with another definition: {', '.join(changed)} differ",
+                    "Give the changed study a new name; its runs would not be comparable.",
+                )
+            unfinished = known.status is not StudyStatus.FINISHED and known.cycles_goal is not None
+            goal = known.cycles_goal if unfinished else cycles and known.cycles + cycles
+            record = replace(known, definition=definition, cycles_goal=goal if cycles else None)
+        record = replace(record, folder=str(folder))
+        self.store.save_study(record)
+        from windlass.records.studyfile import dump_study
+
+        path = self.study_folder(study.name) / STUDY_FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, dump_study(study).encode())
+        return record
+
+    def cancel(self, run_id: str, reason: str = "cancelled by a person") -> RunRecord:
+        """End a run with its whole process tree, wherever it was started from on this machine."""
+        run = self.get(run_id)
+        if not run.status.terminal:
+            with closing(LocalExecutor(self.runs_root, 1)) as executor:
+                executor.cancel(run.id, reason)
+                while executor.active():
+                    executor.wait()
+            self.store.put([collect(self.runs_root / run.id)])
+        return self.get(run.id)
+
+    def replay(self, run_id: str, *, tolerance: float = 1e-9) -> tuple[RunRecord, ReplayVerdict]:
+        """Run a run's saved config again as a new, linked run, and say whether it reproduces.
+
+        ``tolerance`` is relative. Raises WindlassError for runs that no command or function can start again.
+        """
+        original = self.get(run_id)
+        folder = RunFolder(self.runs_root / original.id)
+        spec = folder.spec()
+        if not (spec.command or spec.function):
+            raise WindlassError(
+                f"run {original.id} was started by a script of its own, which Windlass cannot start again",
+                "Start the script again, then: windlass runs compare A B",
+            )
+        if not original.status.terminal:
+            raise WindlassError(f"run {original.id} is {original.status}", f"windlass runs show {original.id}")
+        code_folder = Path(spec.python_path[0]) if spec.python_path else Path.cwd()
+        created = time.time()
+        identity = {"replay_of": original.id, "at": created}
+        again = replace(
+            spec,
+            id=make_run_id(created, spec.name, identity),
+            created=created,
+            study=None,
+            number=None,
+            lineage={"replay_of": original.id},
+            fingerprints={**spec.fingerprints, **code_and_data(spec.command, spec.function, spec.config, code_folder)},
+        )
+        with closing(LocalExecutor(self.runs_root, 1)) as executor:
+            executor.submit([again])
+            try:
+                while executor.active():
+                    executor.wait()
+            except KeyboardInterrupt:
+                executor.cancel(again.id, "interrupted")
+                raise
+        replayed = collect(self.runs_root / again.id)
+        self.store.put([replayed])
+        upkeep.tidy(self.runs_root, replayed)
+        return replayed, replay_verdict(original, replayed, folder, RunFolder(self.runs_root / again.id), tolerance)
+
+    # Reading -----------------------------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Take in what scripts of their own did since the last look, and find runs that were lost."""
+        upkeep.sync(self.runs_root, self.store)
+
+    def runs(
+        self, expression: str = "", *, order_by: str = "created desc", limit: int | None = None
+    ) -> list[RunRecord]:
+        """Runs that match a search expression, as records."""
+        self.sync()
+        return self.store.search(expression, order_by=order_by, limit=limit)
+
+    def search(self, expression: str = "", *, order_by: str = "created desc", limit: int | None = None) -> pl.DataFrame:
+        """Runs that match a search expression: one row a run, columns ``params.*``, ``metrics.*``, ``tags.*``."""
+        from windlass.report.tables import runs_frame
+
+        return runs_frame(self.runs(expression, order_by=order_by, limit=limit))
+
+    def get(self, run_id: str) -> RunRecord:
+        """A run by its id, a unique part of it, or ``latest``."""
+        self.sync()
+        if run_id == "latest":
+            run_id = index.latest(self.runs_root) or ""
+            if not run_id:
+                raise NotFound("no run yet", "windlass run study.yaml")
+        return self.store.run(run_id)
+
+    def folder(self, run_id: str) -> RunFolder:
+        return RunFolder(self.runs_root / self.get(run_id).id)
+
+    def metrics(self, run_id: str, *names: str) -> pl.DataFrame:
+        """The metric history of a run: columns metric, step, time, value; all metrics, or those named."""
+        from windlass.runs.reader import read_metrics
+
+        frame = read_metrics(self.folder(run_id))
+        return frame.filter(frame["metric"].is_in(names)) if names else frame
+
+    def compare(self, run_a: str, run_b: str) -> Comparison:
+        """Config diff, metric deltas and, where both have per-example scores, a paired test."""
+        a, b = self.get(run_a), self.get(run_b)
+        return compare(a, b, RunFolder(self.runs_root / a.id), RunFolder(self.runs_root / b.id), self._directions(a, b))
+
+    def _directions(self, *runs: RunRecord) -> dict[str, Any]:
+        names = {run.study for run in runs if run.study}
+        studies = [Study.model_validate(r.definition) for r in self.store.studies() if r.name in names]
+        return {o.metric: o.direction for study in studies for o in study.objectives}
+
+    def studies(self) -> list[StudyRecord]:
+        return self.store.studies()
+
+    def study(self, name: str) -> StudyRecord:
+        """Raises NotFound with the nearest name."""
+        records = {record.name: record for record in self.store.studies()}
+        if name not in records:
+            raise NotFound(
+                f"no study {name!r} in {self.path}.{nearest(name, records)}",
+                f"Known: {', '.join(records)}" if records else "windlass run study.yaml",
+            )
+        return records[name]
+
+    def objectives(self, runs: Sequence[RunRecord]) -> list[str]:
+        """The objective metrics of the studies that these runs belong to."""
+        return list(self._directions(*runs))
+
+    def decision(self, run: RunRecord) -> Decision | None:
+        """What led to a run; None for a run of its own."""
+        if run.study is None or run.number is None:
+            return None
+        return next(iter(self.store.decisions(run.study, after=run.number - 1)), None)
+
+    def study_overview(self) -> list[dict[str, Any]]:
+        """One row a study: counts, best objective value, why it stopped."""
+        self.sync()
+        return [self._overview(record) for record in self.store.studies()]
+
+    def _overview(self, record: StudyRecord) -> dict[str, Any]:
+        study = Study.model_validate(record.definition)
+        history = self.store.history(record.name)
+        best = review(study, history).best
+        return {
+            "name": record.name,
+            "status": str(record.status),
+            "cycles": record.cycles,
+            "runs": len(history),
+            "failed": sum(run.status is Status.FAILED for run in history),
+            "objective": study.objectives[0].metric,
+            "best": best.values[study.objectives[0].metric] if best else None,
+            "best_run": best.id if best else None,
+            "active_s": record.active_s,
+            "stopped_because": record.stopped_because,
+        }
+
+    def best(self, study: str) -> RunRecord | None:
+        """The study's best completed run that keeps the guards, or None."""
+        definition = Study.model_validate(self.study(study).definition)
+        return review(definition, self.store.history(study)).best
+
+    def report(self, study: str, *, html: bool = True) -> StudyReport:
+        """Write REPORT.md and report.html of a study, and return what is in them."""
+        from windlass.report.study import study_report
+
+        self.sync()
+        record = self.study(study)
+        definition = Study.model_validate(record.definition)
+        report = study_report(
+            definition, self.store.history(study), self.store.decisions(study), record, self.runs_root
+        )
+        folder = self.study_folder(study)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / "REPORT.md", report.markdown().encode())
+        if html:
+            write_atomic(folder / "report.html", report.html().encode())
+        return report
+
+    # Upkeep ------------------------------------------------------------------------------------------------------
+
+    def reindex(self, on_progress: Callable[[int, int], None] | None = None) -> upkeep.Reindexed:
+        """Build the store anew from run folders and study folders; the old database is kept aside."""
+        with exclusive(self.path):
+            self.close()
+            return upkeep.reindex(self.path, self.path / self.settings.database, on_progress)
+
+    def doctor(self) -> Sequence[upkeep.Check]:
+        """Look for what is wrong with the machine, the lab and its runs; writes missing run reports."""
+        return upkeep.doctor(self)

@@ -1,0 +1,1 @@
+"""THE STORY: cycle.py (read this first) plans and settles; driver.py repeats, resumes and stops."""

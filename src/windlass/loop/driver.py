@@ -1,0 +1,166 @@
+"""Repeat cycles until a limit, a stop rule or a person says stop; resume where a kill left off.
+
+``drive`` is a generator of what happens: the command line shows it, tests read it, nobody has to.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from windlass.history import Progress, stop_reason
+from windlass.jobs.protocol import JobEventKind
+from windlass.loop.cycle import Bench, plan, settle, start, submit
+from windlass.records.decision import Decision, StudyRecord, StudyStatus
+from windlass.records.run import RunRecord
+
+TICK_S = 0.5  #: how often a wait for jobs looks at the clock and at ``pause``
+FRUITLESS_CYCLES = 3  #: cycles in a row without one acceptable proposal, after which a study stops
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    settled: int  #: runs that had ended while nobody looked
+    running: int  #: runs that still go on, or are queued again
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    decisions: list[Decision]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    run: RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    run: RunRecord
+    best: bool  #: it is now the study's best run
+
+
+@dataclass(frozen=True, slots=True)
+class Pausing:
+    running: int  #: runs that are waited for
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Nothing happened for a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    reason: str
+    status: StudyStatus
+
+
+Event = Resumed | Planned | Started | Settled | Pausing | Tick | Stopped
+
+
+class Pause:
+    """Asked once: plan nothing more, wait for what runs. Asked twice: leave at once; running jobs go on."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def ask(self) -> None:
+        self.asked += 1
+
+
+def drive(
+    bench: Bench, record: StudyRecord, pause: Pause, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Event]:
+    """Drive a study; the last event is Stopped. ``record`` is the study's record with the goal of this command."""
+    began, before = clock(), record.active_s
+
+    def save(**changes: object) -> None:
+        nonlocal record
+        record = replace(record, cycles=bench.cycle, active_s=before + clock() - began, **changes)  # type: ignore[arg-type]
+        bench.store.save_study(record)
+
+    save(status=StudyStatus.ACTIVE, stopped_because="")
+    yield from _resume(bench)
+    fruitless, pausing = 0, False
+    while True:
+        progress = bench.progress
+        reason = _stop(bench, progress, replace(record, active_s=before + clock() - began))
+        if reason is None and fruitless >= FRUITLESS_CYCLES:
+            reason = f"no acceptable proposal: {bench.decided[-1].verdict}"
+        if pause.asked > 1 or (pause.asked and not bench.executor.active()):
+            left = len(bench.executor.active())
+            reason = "paused" + (f"; {left} runs go on and are collected by the next start" if left else "")
+            save(status=StudyStatus.PAUSED, stopped_because=reason)
+            yield Stopped(reason, StudyStatus.PAUSED)
+            return
+        if pause.asked and not pausing:
+            pausing = True
+            yield Pausing(len(bench.executor.active()))
+        slots = _free_slots(bench) if reason is None and not pause.asked else 0
+        if slots:
+            decisions = plan(bench, slots)
+            fruitless = 0 if any(d.approved for d in decisions) else fruitless + 1
+            save()
+            yield Planned(decisions)
+            continue
+        if reason is not None and not bench.executor.active():
+            save(status=StudyStatus.FINISHED, stopped_because=reason, cycles_goal=None)
+            yield Stopped(reason, StudyStatus.FINISHED)
+            return
+        events = bench.executor.wait(TICK_S)
+        for event in events:
+            if event.run_id not in bench.history:
+                continue
+            if event.kind is JobEventKind.STARTED:
+                yield Started(start(bench, event.run_id))
+            else:
+                run = settle(bench, event.run_id)
+                champion = bench.progress.best
+                yield Settled(run, best=champion is not None and champion.id == run.id)
+        if not events:
+            yield Tick()
+
+
+def _resume(bench: Bench) -> Iterator[Event]:
+    """Take up what an earlier process left: catch up the log, submit or attach every run that is not terminal."""
+    bench.log.catch_up(bench.decided)
+    open_runs = [d for d in bench.decided if d.approved and not bench.history[d.run_id or ""].status.terminal]
+    if not open_runs:
+        return
+    submit(bench, open_runs)
+    settled = 0
+    for event in bench.executor.wait(0):
+        if event.kind is JobEventKind.STARTED:
+            start(bench, event.run_id)
+        else:
+            run = settle(bench, event.run_id)
+            settled += 1
+            champion = bench.progress.best
+            yield Settled(run, best=champion is not None and champion.id == run.id)
+    yield Resumed(settled, len(open_runs) - settled)
+
+
+def _free_slots(bench: Bench) -> int:
+    budget = bench.study.budget
+    free = budget.concurrent - len(bench.executor.active())
+    if budget.runs is not None:
+        free = min(free, budget.runs - len(bench.history))
+    return max(0, free)
+
+
+def _stop(bench: Bench, progress: Progress, record: StudyRecord) -> str | None:
+    """Why to plan nothing more, or None."""
+    budget = bench.study.budget
+    if budget.runs is not None and len(bench.history) >= budget.runs:
+        return f"budget: {budget.runs} runs"
+    if budget.wall_time is not None and record.active_s >= budget.wall_time:
+        return f"budget: {budget.wall_time:g} s of wall time"
+    if reason := stop_reason(bench.study, progress):
+        return reason
+    if bench.space.size is not None and len(bench.history) >= bench.space.size:
+        return f"the space has no more than {bench.space.size} configs, and all were run"
+    if record.cycles_goal is not None and record.cycles >= record.cycles_goal:
+        return f"{record.cycles} cycles, as asked"
+    return None
