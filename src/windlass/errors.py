@@ -91,5 +91,6 @@ class MissingExtra(WindlassError):
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the closest known word, or an empty string."""
-    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {match[0]!r}?" if match else ""
+    matches = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
+    matches.sort(key=lambda match: sorted(match) != sorted(word))  # swapped letters come first
+    return f" Did you mean {matches[0]!r}?" if matches else ""

@@ -73,3 +73,13 @@ def job_run_dir(environment: Mapping[str, str] = os.environ) -> Path | None:
     """The run folder of the job this process is part of, or None in a script of its own."""
     value = environment.get(RUN_DIR_VARIABLE)
     return Path(value) if value else None
+
+
+def lay_out(lab: Path) -> None:
+    """Make a lab's folders and a ``windlass.toml`` that shows the defaults; what is there stays as it is."""
+    for folder in (lab / "runs", lab / "studies"):
+        folder.mkdir(parents=True, exist_ok=True)
+    path = lab / SETTINGS_FILE
+    if not path.exists():
+        defaults = "".join(f"# {f.name} = {f.default!r}\n".replace("'", '"') for f in fields(Settings))
+        path.write_text(f"# A Windlass lab. Every key has a default:\n{defaults}", encoding="utf-8")

@@ -11,6 +11,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+#: keys and list positions from a document's root
+Path = tuple[str | int, ...]
+
 
 def canonical(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal content gives equal text. NaN is an error."""

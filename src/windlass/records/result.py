@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from windlass.errors import nearest
@@ -44,7 +45,10 @@ def decode_number(value: Any) -> float:
         return NON_FINITE[value]
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{value!r} is no number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
 
 
 def parse_result(data: Any) -> Result:
@@ -65,14 +69,34 @@ def parse_result(data: Any) -> Result:
         except ValueError as error:
             raise ValueError(f"metric {name!r}: {error}") from None
     try:
-        artifacts = tuple(Artifact(**item) for item in data.get("artifacts", ()))
+        artifacts = tuple(parse_artifact(item) for item in data.get("artifacts", ()))
         failure = data.get("failure")
         return Result(
             metrics=metrics,
             artifacts=artifacts,
             notes=tuple(str(note) for note in data.get("notes", ())),
-            failure=Failure(**{**failure, "kind": FailureKind(failure["kind"])}) if failure else None,
-            info=data.get("info", {}),
+            failure=_parse_failure(failure) if failure else None,
+            info=dict(data.get("info", {})),
         )
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"malformed result: {error}") from None
+
+
+def parse_artifact(data: Mapping[str, Any]) -> Artifact:
+    """Raises ValueError or TypeError on wrong types and on a path that leads out of the run folder."""
+    artifact = Artifact(**data)
+    texts = (artifact.name, artifact.path, artifact.kind, artifact.sha256)
+    if not all(isinstance(text, str) for text in texts) or type(artifact.bytes) is not int:
+        raise TypeError(f"artifact {dict(data)!r}")
+    path = PurePosixPath(artifact.path)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"artifact path {artifact.path!r} leads out of the run folder")
+    return artifact
+
+
+def _parse_failure(data: Mapping[str, Any]) -> Failure:
+    return Failure(
+        kind=FailureKind(data["kind"]),
+        message=str(data.get("message", "")),
+        traceback=str(data.get("traceback", "")),
+    )

@@ -29,10 +29,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from windlass.errors import nearest
-from windlass.records.content import digest
-
-#: keys and list positions from the study's root
-Path = tuple[str | int, ...]
+from windlass.records.content import Path, digest
 
 #: whole numbers stay below this, so that an int parameter's cells are exact in double precision
 LARGEST_INT = 2**40
@@ -113,7 +110,7 @@ def parse_duration(value: Any) -> float:
     parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", value.lower())
     if not parts or "".join(n + u for n, u in parts) != re.sub(r"\s", "", value.lower()):
         raise ValueError(f"{value!r} is no duration; write seconds, or for example 90s, 10m, 1h30m")
-    return sum(float(number) * _DURATION[unit] for number, unit in parts)
+    return _number(sum(float(number) * _DURATION[unit] for number, unit in parts))
 
 
 def parse_bytes(value: Any) -> int:
@@ -123,7 +120,7 @@ def parse_bytes(value: Any) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?I?B)", value.strip().upper())
     if not match or match[2] not in _BYTES:
         raise ValueError(f"{value!r} is no size; write bytes, or for example 512MiB, 2GB")
-    return int(float(match[1]) * _BYTES[match[2]])
+    return int(_number(float(match[1]) * _BYTES[match[2]]))
 
 
 Number = Annotated[float, BeforeValidator(_number)]
@@ -262,13 +259,9 @@ class _Parameter(Strict):
 class _Numeric(_Parameter):
     log: StrictBool = Field(False, description="sample on a log scale; low must be above 0")
 
-    @model_validator(mode="after")
-    def _range(self) -> Self:
-        low, high = float(getattr(self, "low")), float(getattr(self, "high"))
+    def _check_range(self, low: float, high: float) -> Self:
         if not low < high:
             raise ValueError(f"low {low:g} must be below high {high:g}")
-        if isinstance(self, IntParameter) and max(-low, high) > LARGEST_INT:
-            raise ValueError(f"an int stays within +-{LARGEST_INT}; take a float for wider ranges")
         if self.log and low <= 0:
             raise ValueError(f"a log scale needs low above 0, not {low:g}")
         return self
@@ -279,11 +272,21 @@ class FloatParameter(_Numeric):
     low: Number
     high: Number
 
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        return self._check_range(self.low, self.high)
+
 
 class IntParameter(_Numeric):
     type: Literal["int"]
     low: Whole
     high: Whole
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if max(-self.low, self.high) > LARGEST_INT:
+            raise ValueError(f"an int stays within +-{LARGEST_INT}; take a float for wider ranges")
+        return self._check_range(self.low, self.high)
 
 
 class CategoricalParameter(_Parameter):
@@ -414,11 +417,11 @@ class Guard(Interval):
 
 
 class Budget(Strict):
-    runs: Annotated[Whole, Field(ge=1)] | None = Field(None, description="runs in all, failed ones included")
-    wall_time: Seconds | None = Field(None, description="of driving this study, for example 30m")
-    concurrent: Whole = Field(1, ge=1, description="runs at a time")
-    run_time: Seconds | None = Field(None, description="of one run")
-    run_memory: Bytes | None = Field(None, description="of one run's whole process tree, for example 2GiB")
+    runs: Annotated[Whole, Field(ge=1)] | None = Field(default=None, description="runs in all, failed ones included")
+    wall_time: Seconds | None = Field(default=None, description="of driving this study, for example 30m")
+    concurrent: Whole = Field(default=1, ge=1, description="runs at a time")
+    run_time: Seconds | None = Field(default=None, description="of one run")
+    run_memory: Bytes | None = Field(default=None, description="of one run's whole process tree, for example 2GiB")
 
 
 class Stagnation(Strict):

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from windlass.errors import DuplicateId, NotFound
 from windlass.records.run import Exit, RunSpec, make_run_id
+from windlass.settings import RUN_DIR_VARIABLE
 
 __all__ = ["RunFolder", "make_run_id", "read_json", "write_atomic"]
+
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = False) -> None:
     """Write beside, then rename: a reader sees the old content or the new, never half of it.
 
     ``durable`` adds fsync, against power loss; a kill of the process needs none.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(fd, "wb") as file:
@@ -96,6 +99,11 @@ class RunFolder:
         return self.path / "exit.json"
 
     @property
+    def job_environment(self) -> dict[str, str]:
+        """What tells the job's processes which run they belong to."""
+        return {RUN_DIR_VARIABLE: str(self.path)}
+
+    @property
     def cancel_file(self) -> Path:
         """That someone asked to end the job, and why; written before the signal is sent."""
         return self.path / "cancel.txt"
@@ -127,20 +135,26 @@ class RunFolder:
         return self.path / "REPORT.md"
 
     def create(self, spec: RunSpec) -> None:
-        """Make the folder with its ``spec.json``. Doing it twice with one spec is harmless.
+        """Make the folder with ``spec.json`` and ``config.yaml``. Doing it again is harmless: the first spec stays.
 
         The folder appears whole: it is filled under a hidden name and renamed.
 
-        Raises DuplicateId where the folder holds another spec.
+        Raises DuplicateId where the folder holds the spec of another run.
         """
-        data = json.dumps(spec.to_dict(), ensure_ascii=False, indent=1).encode()
         if self.spec_file.exists():
-            if self.spec_file.read_bytes() != data:
+            there = self.spec()
+            if (there.config, there.seed, there.number) != (spec.config, spec.seed, spec.number):
                 raise DuplicateId(f"run {self.id} exists with another spec", f"windlass runs show {self.id}")
             return
-        hidden = self.path.with_name(f".{self.id}.{os.getpid()}.{secrets.token_hex(4)}")
+        hidden = self.path.with_name(f".{self.id}.{os.getpid()}.{os.urandom(4).hex()}")
         hidden.mkdir(parents=True, mode=0o755)
-        write_atomic(hidden / self.spec_file.name, data, mode=0o600)
+        for file, text in (
+            (self.spec_file, json.dumps(spec.to_dict(), ensure_ascii=False, indent=1)),
+            (self.config_file, "\n".join(_yaml_lines(spec.config, 0)) + "\n"),
+        ):
+            fd = os.open(hidden / file.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(fd, "w", encoding="utf-8") as written:
+                written.write(text)
         os.rename(hidden, self.path)
 
     def spec(self) -> RunSpec:
@@ -150,7 +164,7 @@ class RunFolder:
             raise NotFound(f"{self.path} has no readable spec.json", "windlass runs list")
         try:
             return RunSpec.from_dict(data)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, AttributeError) as error:
             raise NotFound(f"{self.spec_file} is not a Windlass spec: {error}", "windlass runs list") from error
 
     def exit(self) -> Exit | None:
@@ -158,4 +172,39 @@ class RunFolder:
         return Exit.from_dict(data) if isinstance(data, dict) and "code" in data else None
 
     def write_exit(self, exit: Exit) -> None:
-        write_atomic(self.exit_file, json.dumps(exit.to_dict(), indent=1).encode())
+        write_atomic(self.exit_file, json.dumps(exit.to_dict()).encode())
+
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*")
+_NOT_TEXT = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"])
+
+
+def _yaml_lines(config: Mapping[str, Any], depth: int) -> Iterator[str]:
+    """A config as YAML 1.1 and 1.2 both read it, with flow values at the leaves; without a library, for the SDK."""
+    if not config and not depth:
+        yield "{}"
+    for key, value in config.items():
+        head = "  " * depth + _yaml_text(key) + ":"
+        if isinstance(value, Mapping) and value:
+            yield head
+            yield from _yaml_lines(value, depth + 1)
+        else:
+            yield f"{head} {_yaml_leaf(value)}"
+
+
+def _yaml_leaf(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_yaml_leaf, value))}]"
+    if isinstance(value, str):
+        return _yaml_text(value)
+    if isinstance(value, float):
+        text = repr(value)
+        special = {"nan": ".nan", "inf": ".inf", "-inf": "-.inf"}
+        return special.get(text, text.replace("e", ".0e") if "e" in text and "." not in text else text)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _yaml_text(text: str) -> str:
+    if _PLAIN.fullmatch(text) and text.lower() not in _NOT_TEXT:
+        return text
+    return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text) + '"'

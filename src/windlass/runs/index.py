@@ -1,0 +1,66 @@
+"""``runs/_index.jsonl``, the append-only list of runs, and ``runs/LATEST``."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from windlass.runs.folder import write_atomic
+
+INDEX_FILE, LATEST_FILE = "_index.jsonl", "LATEST"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    id: str
+    time: float
+    event: str  #: started, resumed, ended
+
+
+def append(runs_root: Path, run_id: str, event: str) -> None:
+    """One line, in one write(2). A run that starts becomes the latest."""
+    line = json.dumps({"id": run_id, "time": round(time.time(), 6), "event": event}) + "\n"
+    fd = os.open(runs_root / INDEX_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, line.encode())
+    finally:
+        os.close(fd)
+    if event != "ended":
+        write_atomic(runs_root / LATEST_FILE, f"{run_id}\n".encode())
+
+
+def read_from(runs_root: Path, offset: int) -> tuple[list[Entry], int]:
+    """Entries behind a byte offset, and the offset behind them. A torn last line waits; other garbage is passed over.
+
+    An index shorter than ``offset`` was made anew, and is read from its start.
+    """
+    try:
+        with open(runs_root / INDEX_FILE, "rb") as file:
+            if file.seek(0, os.SEEK_END) < offset:
+                offset = 0
+            file.seek(offset)
+            data = file.read()
+    except FileNotFoundError:
+        return [], 0
+    whole = data.rfind(b"\n") + 1
+    entries = []
+    for line in data[:whole].splitlines():
+        try:
+            fields = json.loads(line)
+            run_id = str(fields["id"])
+            if "/" not in run_id and not run_id.startswith("."):
+                entries.append(Entry(run_id, float(fields["time"]), str(fields["event"])))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return entries, offset + whole
+
+
+def latest(runs_root: Path) -> str | None:
+    """The id of the run that started last, or None."""
+    try:
+        return (runs_root / LATEST_FILE).read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None

@@ -1,0 +1,153 @@
+"""Who answers for a run that has not ended: ``lease.json``.
+
+A job's lease is held by its supervisor, and lasts as long as that process. A script's own run holds its lease itself,
+and gives signs of life by touching the file. Claiming is atomic, so a run is started at most once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any, Self
+
+from windlass.runs.folder import RunFolder, read_json, write_atomic
+
+
+class Holder(StrEnum):
+    NONE = "none"  #: nobody has claimed the run
+    ALIVE = "alive"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    host: str
+    boot_id: str
+    pid: int
+    start_ticks: int  #: of the process, in clock ticks since boot: tells it from a later one with its pid
+    job_pid: int | None = None
+    job_start_ticks: int | None = None
+    heartbeat: bool = False  #: the holder touches the file; without it, the process alone counts
+    lasts_s: float = 45.0  #: how long one sign of life lasts
+    attempt: int = 1
+
+    @classmethod
+    def of(cls, pid: int, job_pid: int | None = None, **more: Any) -> Self:
+        """The lease of a living process of this machine."""
+        return cls(
+            host=socket.gethostname(),
+            boot_id=boot_id(),
+            pid=pid,
+            start_ticks=start_ticks(pid) or 0,
+            job_pid=job_pid,
+            job_start_ticks=start_ticks(job_pid) if job_pid is not None else None,
+            **more,
+        )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        known = {f.name for f in fields(cls)}
+        return cls(**{key: value for key, value in data.items() if key in known})
+
+
+def boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def start_ticks(pid: int) -> int | None:
+    """When a process started, or None where it is gone or a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            columns = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if columns[0] in (b"Z", b"X") else int(columns[19])
+
+
+def claim(folder: RunFolder, lease: Lease) -> bool:
+    """Make a run one's own; False where somebody else was first. The file appears with its content."""
+    beside = folder.path / f".lease.{os.getpid()}"
+    beside.write_text(json.dumps(asdict(lease)), encoding="utf-8")
+    try:
+        os.link(beside, folder.lease_file)
+        return True
+    except FileExistsError:
+        return False
+    finally:
+        beside.unlink()
+
+
+def take_over(folder: RunFolder, lease: Lease) -> None:
+    """Replace a dead holder's lease, for a new attempt."""
+    write_atomic(folder.lease_file, json.dumps(asdict(lease)).encode())
+
+
+def read_lease(folder: RunFolder) -> Lease | None:
+    data = read_json(folder.lease_file)
+    try:
+        return Lease.from_dict(data) if isinstance(data, dict) else None
+    except TypeError:
+        return None
+
+
+def open_holder(lease: Lease) -> int | None:
+    """A pidfd of the holder; None where it is not a living process of this machine and boot."""
+    if lease.boot_id != boot_id():
+        return None
+    try:
+        pidfd = os.pidfd_open(lease.pid)
+    except OSError:
+        return None
+    if start_ticks(lease.pid) != lease.start_ticks:
+        os.close(pidfd)
+        return None
+    return pidfd
+
+
+def holder(folder: RunFolder, now: float | None = None) -> Holder:
+    """Whether somebody still answers for a run.
+
+    On this machine the process counts, at once. Of other machines, and of processes that hang, the last sign of life
+    counts: older than the lease lasts, or implausibly far in the future (a clock that jumped), the holder is dead.
+    """
+    lease = read_lease(folder)
+    if lease is None:
+        return Holder.NONE
+    here = lease.host == socket.gethostname()
+    if here and (lease.boot_id != boot_id() or start_ticks(lease.pid) != lease.start_ticks):
+        return Holder.DEAD
+    if not lease.heartbeat:
+        return Holder.ALIVE if here else Holder.DEAD
+    try:
+        age = (time.time() if now is None else now) - folder.lease_file.stat().st_mtime
+    except OSError:
+        return Holder.DEAD
+    return Holder.ALIVE if -lease.lasts_s <= age <= lease.lasts_s or (here and age < 0) else Holder.DEAD
+
+
+class Heartbeat:
+    """Touches a lease until it is stopped; ends with its process. A disk that fails for a while is no death."""
+
+    def __init__(self, folder: RunFolder, every_s: float) -> None:
+        import threading  # here: a launcher that has imported it pays in every process it forks
+
+        self._file = folder.lease_file
+        self._every_s = every_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="windlass-heartbeat", daemon=True)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._every_s):
+            with contextlib.suppress(OSError):
+                os.utime(self._file)
+
+    def stop(self) -> None:
+        self._stop.set()

@@ -1,0 +1,359 @@
+"""``start_run`` and ``Run``: how a training script says what happens. Standard library only."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import json
+import os
+import resource
+import shutil
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+from windlass.errors import Diverged, NotFound, StateError, WindlassError
+from windlass.records.content import canonical
+from windlass.records.result import Result, parse_result
+from windlass.records.run import Artifact, Exit, Failure, FailureKind, RunSpec, make_run_id
+from windlass.runs import index
+from windlass.runs.folder import RunFolder, read_json, write_atomic
+from windlass.runs.journal import Journal
+from windlass.runs.lease import Heartbeat, Holder, Lease, claim, holder, take_over
+from windlass.settings import SETTINGS_FILE, find_lab, job_run_dir, lay_out, load_settings
+
+
+def start_run(
+    name: str | None = None,
+    *,
+    config: Mapping[str, Any] | None = None,
+    lab: Path | str | None = None,
+    tags: Mapping[str, str] | None = None,
+    seed: int = 0,
+    resume: str | Path | None = None,
+) -> Run:
+    """The run of this script. Inside a job it is the job's run; elsewhere a new one, in the nearest lab upwards.
+
+    Where there is no lab, ``./lab`` is made. ``resume`` continues a run that was lost, killed or cancelled: an id, or
+    the path of a run folder; its curves go on from ``run.resumed_step``.
+
+    Raises NotFound and StateError for a run that cannot be resumed, WindlassError for a config that is no JSON.
+    """
+    job = job_run_dir()
+    if job is not None:
+        return attach(RunFolder(job))
+    root = _lab_folder(lab)
+    if resume is not None:
+        return _resume(root, resume)
+    name = name or "script"
+    created = time.time()
+    chosen = dict(config or {})
+    try:
+        identity = {"config": json.loads(canonical(chosen)), "seed": seed}
+    except (TypeError, ValueError) as error:
+        raise WindlassError(f"config is no JSON: {error}", "Use numbers, texts, lists and mappings.") from None
+    lease = Lease.of(os.getpid(), heartbeat=True, lasts_s=load_settings(root).lease_s)
+    for salt in range(10_000):
+        run_id = make_run_id(created, _as_name(name), {**identity, "salt": salt} if salt else identity)
+        spec = RunSpec(
+            id=run_id, name=name, created=created, config=identity["config"], seed=seed, tags=dict(tags or {})
+        )
+        folder = RunFolder(root / "runs" / run_id)
+        if folder.path.exists():
+            continue
+        with contextlib.suppress(OSError, StateError):
+            folder.create(spec)
+        if folder.path.is_dir() and claim(folder, lease):
+            index.append(root / "runs", run_id, "started")
+            return Run(folder, spec, owner=True)
+        if not folder.path.is_dir():
+            break
+    raise WindlassError(f"no run folder could be made in {root / 'runs'}", f"Check: ls -ld {root / 'runs'}; df {root}")
+
+
+def attach(folder: RunFolder) -> Run:
+    """The run of a job, whose supervisor answers for it."""
+    return Run(folder, folder.spec(), owner=False)
+
+
+def _lab_folder(lab: Path | str | None) -> Path:
+    if lab is not None:
+        root = Path(lab).expanduser().resolve()
+        if not (root / SETTINGS_FILE).is_file():
+            raise NotFound(f"{root} is no lab: it has no {SETTINGS_FILE}", f"windlass init {lab}")
+        return root
+    try:
+        root = find_lab()
+    except NotFound:
+        root = Path.cwd() / "lab"
+        print(f"windlass: no lab here or above; runs go to {root}", file=sys.stderr)
+    lay_out(root)
+    return root
+
+
+def _as_name(text: str) -> str:
+    """What a run id may hold of a name: letters, digits and '-'."""
+    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in text).strip("-")
+    return kept[:64].strip("-") or "run"
+
+
+def _resume(root: Path, resume: str | Path) -> Run:
+    path = Path(resume)
+    folder = RunFolder(path if path.is_dir() else root / "runs" / str(resume))
+    spec = folder.spec()
+    state = holder(folder)
+    if state is Holder.ALIVE and folder.exit() is None:
+        raise StateError(f"run {folder.id} is still running", f"windlass runs show {folder.id}")
+    ended, result = folder.exit(), read_json(folder.result_file)
+    failed = isinstance(result, dict) and result.get("failure")
+    if ended is not None and ended.reason != "cancel" and ended.signal is None:
+        how = "failed by itself" if failed or ended.code else "is completed"
+        raise StateError(
+            f"run {folder.id} {how}; only lost, killed and cancelled runs can be resumed", "Start a new run."
+        )
+    from windlass.runs.reader import last_attempt
+
+    attempt, step = last_attempt(folder)
+    lease = Lease.of(os.getpid(), heartbeat=True, lasts_s=load_settings(root).lease_s, attempt=attempt + 1)
+    for file in (folder.exit_file, folder.result_file):
+        file.unlink(missing_ok=True)
+    take_over(folder, lease)
+    index.append(folder.path.parent, folder.id, "resumed")
+    return Run(folder, spec, owner=True, attempt=attempt + 1, resumed_step=step)
+
+
+class Run:
+    """One run, as the script that trains sees it. Use it with ``with``, or call ``finish``.
+
+    A script that ends without either is completed by its exit, and failed by an exception that nobody caught.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        spec: RunSpec,
+        *,
+        owner: bool,
+        attempt: int = 1,
+        resumed_step: float | None = None,
+    ) -> None:
+        self.folder = folder
+        self.id = folder.id
+        self.path = folder.path
+        self.config: Mapping[str, Any] = spec.config
+        self.seed = spec.seed
+        self.attempt = attempt
+        self.resumed_step = resumed_step  #: the last step of the attempts before, or None
+        self._owner = owner  # no supervisor: this process holds the lease and writes exit.json
+        self._pid = os.getpid()
+        self._last: dict[str, Any] = {}
+        self._artifacts: list[Artifact] = []
+        self._notes: list[str] = []
+        self._journal = Journal(folder.journal_file)
+        self._finished = False
+        self._began = time.monotonic()
+        self._started = time.time()
+        self._crash: BaseException | None = None
+        settings = load_settings(folder.path.parent.parent)
+        if attempt > 1:
+            self._journal.event(attempt=attempt, resumed_at_step=resumed_step)
+        self._monitor = _start_monitor(self._journal, settings.system_metrics_s)
+        if owner:
+            self._heartbeat = Heartbeat(folder, settings.heartbeat_s)
+            _capture_in_background(folder, Path.cwd())
+            self._watch_for_a_crash()
+            atexit.register(self._at_exit)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id}>"
+
+    def log(self, metrics: Mapping[str, Any] | None = None, /, *, step: float | None = None, **values: Any) -> None:
+        """Metrics at a step: ``run.log(step=1, loss=0.3)``, ``run.log({"val/loss": 0.4}, step=1)``.
+
+        Survives ``kill -9`` of this process once it returns; never waits for a tracker. Without a step, values of one
+        name are counted from 0.
+
+        Raises WindlassError for a value that is no number.
+        """
+        if metrics:
+            values = {**metrics, **values}
+        self._journal.metrics(values, step)
+        self._last.update(values)
+
+    def tag(self, **tags: str) -> None:
+        self._journal.event(tags={name: str(value) for name, value in tags.items()})
+
+    def note(self, text: str) -> None:
+        self._journal.event(note=str(text))
+
+    def artifact(self, path: Path | str, *, name: str | None = None, kind: str = "other") -> Artifact:
+        """Register a file or folder. One outside the run folder is copied into ``artifacts/``.
+
+        Raises NotFound where there is nothing at ``path``.
+        """
+        source = Path(path)
+        if not source.exists():
+            raise NotFound(f"artifact {source} does not exist")
+        if not source.resolve().is_relative_to(self.path.resolve()):
+            source = self._copy_in(source)
+        relative = source.resolve().relative_to(self.path.resolve())
+        record = Artifact(
+            name=name or relative.name,
+            path=str(relative),
+            kind=kind,
+            bytes=_size(source),
+            sha256=_sha256(source) if source.is_file() else "",
+        )
+        self._journal.event(artifact=asdict(record))
+        self._artifacts.append(record)
+        return record
+
+    @property
+    def artifacts_dir(self) -> Path:
+        """``artifacts/``, made when first asked for."""
+        self.folder.artifacts.mkdir(exist_ok=True)
+        return self.folder.artifacts
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """``checkpoint/``, made when first asked for."""
+        self.folder.checkpoint.mkdir(exist_ok=True)
+        return self.folder.checkpoint
+
+    def diverged(self, message: str) -> NoReturn:
+        """End the run as failed with kind ``diverged``."""
+        raise Diverged(message)
+
+    def finish(self, metrics: Mapping[str, Any] | None = None, *, failure: Failure | None = None) -> None:
+        """Write the result, last, by rename. Without ``metrics``, what was logged last is final. Once is enough.
+
+        Raises WindlassError for a metric that is no number.
+        """
+        if self._finished:
+            return
+        final = self._last if metrics is None else metrics
+        result = Result(
+            metrics={str(name): _as_float(name, value) for name, value in final.items()},
+            artifacts=tuple(self._artifacts),
+            failure=failure,
+        )
+        data = json.dumps(result.to_dict(), ensure_ascii=False, indent=1).encode(errors="replace")
+        parse_result(json.loads(data))
+        self._finished = True
+        if self._monitor is not None:
+            self._monitor.stop()
+        self._journal.close()
+        try:
+            write_atomic(self.folder.result_file, data)
+            if self._owner:
+                self._write_exit(failure)
+        except OSError as error:
+            print(f"windlass: the result of run {self.id} could not be written: {error.strerror}", file=sys.stderr)
+        if self._owner:
+            self._heartbeat.stop()
+            atexit.unregister(self._at_exit)
+            with contextlib.suppress(OSError):
+                index.append(self.path.parent, self.id, "ended")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        clean = error is None or (isinstance(error, SystemExit) and error.code in (None, 0))
+        self.finish(failure=None if clean or error is None else describe_failure(error))
+
+    def _write_exit(self, failure: Failure | None) -> None:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        interrupted = failure is not None and failure.message.startswith("KeyboardInterrupt")
+        self.folder.write_exit(
+            Exit(
+                code=1 if failure else 0,
+                reason="cancel" if interrupted else "exit",
+                message="interrupted from the keyboard" if interrupted else "",
+                started=self._started,
+                ended=time.time(),
+                wall_s=time.monotonic() - self._began,
+                cpu_s=usage.ru_utime + usage.ru_stime,
+                peak_memory_bytes=usage.ru_maxrss * 1024,
+            )
+        )
+
+    def _watch_for_a_crash(self) -> None:
+        """Remember an exception that nobody catches; what the script installed is called as before."""
+        before = sys.excepthook
+
+        def remember(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+            self._crash = error
+            before(kind, error, trace)
+
+        sys.excepthook = remember
+
+    def _at_exit(self) -> None:
+        if os.getpid() == self._pid:
+            self.finish(failure=describe_failure(self._crash) if self._crash is not None else None)
+
+    def _copy_in(self, source: Path) -> Path:
+        target = self.artifacts_dir / source.name
+        beside = self.artifacts_dir / f".{source.name}.{os.urandom(4).hex()}"
+        if source.is_dir():
+            shutil.copytree(source, beside)
+            if target.exists():
+                shutil.rmtree(target)
+        else:
+            shutil.copy2(source, beside)
+        os.replace(beside, target)
+        return target
+
+
+def describe_failure(error: BaseException) -> Failure:
+    """An exception as a failure, with its kind, message and traceback."""
+    kind = FailureKind.ERROR
+    if isinstance(error, Diverged):
+        kind = FailureKind.DIVERGED
+    elif isinstance(error, MemoryError):
+        kind = FailureKind.OUT_OF_MEMORY
+    message = error.message if isinstance(error, WindlassError) else f"{type(error).__name__}: {error}"
+    return Failure(kind=kind, message=message, traceback="".join(traceback.format_exception(error)))
+
+
+def _as_float(name: Any, value: Any) -> float:
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise WindlassError(f"metric {name!r} is {value!r}, which is no number", "Return a number.") from None
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _start_monitor(journal: Journal, every_s: float) -> Any:
+    if every_s <= 0:
+        return None
+    from windlass.runs.monitor import Monitor
+
+    return Monitor(journal, every_s)
+
+
+def _capture_in_background(folder: RunFolder, source: Path) -> None:
+    from windlass.runs.capture import capture
+
+    threading.Thread(target=capture, args=(folder, source), name="windlass-capture", daemon=True).start()

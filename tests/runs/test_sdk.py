@@ -1,0 +1,219 @@
+"""``start_run`` in real scripts: ends, crashes, leases, resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import windlass as wl
+from processes import ENVIRONMENT, until
+from windlass.errors import NotFound, StateError, WindlassError
+from windlass.runs import index
+from windlass.runs.folder import RunFolder
+from windlass.runs.lease import Holder, holder
+from windlass.runs.reader import read_metric
+from windlass.settings import lay_out
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    lay_out(tmp_path / "lab")
+    return tmp_path / "lab"
+
+
+def script(lab: Path, code: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**ENVIRONMENT, "WINDLASS_LAB": str(lab), **more}
+    argv = [sys.executable, "-c", "import os, sys, time\nimport windlass as wl\n" + code]
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, cwd=lab.parent, check=False)
+
+
+def only_run(lab: Path) -> RunFolder:
+    (path,) = (lab / "runs").glob("*Z_*")
+    return RunFolder(path)
+
+
+def test_a_script_leaves_a_whole_run_folder(lab: Path) -> None:
+    done = script(
+        lab,
+        "open('weights.bin', 'wb').write(b'123')\n"
+        "with wl.start_run('my run', config={'lr': 0.1, 'opt': {'name': 'adam'}}, tags={'who': 'me'}, seed=4) as run:\n"
+        "    for step in range(3): run.log(step=step, loss=1 / (step + 1))\n"
+        "    run.log({'val/loss': 0.7}, step=2)\n"
+        "    run.note('fine'); run.tag(phase='one'); run.artifact('weights.bin', kind='model')\n",
+    )
+    assert done.returncode == 0, done.stderr
+    folder = only_run(lab)
+    spec, ended, result = folder.spec(), folder.exit(), json.loads(folder.result_file.read_text())
+    assert (spec.name, spec.seed, spec.config["opt"], spec.tags) == ("my run", 4, {"name": "adam"}, {"who": "me"})
+    assert ended is not None and (ended.code, ended.reason) == (0, "exit") and ended.ended >= ended.started
+    assert result["metrics"] == {"loss": 1 / 3, "val/loss": 0.7}
+    (artifact,) = result["artifacts"]
+    assert (folder.path / artifact["path"]).read_bytes() == b"123" and len(artifact["sha256"]) == 64
+    assert index.latest(lab / "runs") == folder.id
+    assert [e.event for e in index.read_from(lab / "runs", 0)[0]] == ["started", "ended"]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [
+        ("with wl.start_run() as run: raise ValueError('bad batch')", "error", "ValueError: bad batch"),
+        ("run = wl.start_run(); raise ValueError('no with')", "error", "ValueError: no with"),
+        ("with wl.start_run() as run: run.diverged('loss is 1e9')", "diverged", "loss is 1e9"),
+        ("with wl.start_run() as run: raise MemoryError()", "out_of_memory", "MemoryError"),
+        ("with wl.start_run() as run: sys.exit(3)", "error", "SystemExit: 3"),
+    ],
+)
+def test_how_a_script_fails_is_on_record(lab: Path, code: str, kind: str, words: str) -> None:
+    assert script(lab, code).returncode != 0
+    folder = only_run(lab)
+    failure, ended = json.loads(folder.result_file.read_text())["failure"], folder.exit()
+    assert failure["kind"] == kind and words in failure["message"] and "Traceback" in failure["traceback"]
+    assert ended is not None and ended.code == 1
+
+
+def test_a_script_that_just_ends_is_completed(lab: Path) -> None:
+    assert script(lab, "wl.start_run().log(loss=0.5)").returncode == 0
+    assert json.loads(only_run(lab).result_file.read_text())["metrics"] == {"loss": 0.5}
+
+
+def test_equal_scripts_in_one_second_get_runs_of_their_own(lab: Path) -> None:
+    code = "for _ in range(5): wl.start_run('same', config={'a': 1}).finish({'x': 1})"
+    assert script(lab, code).returncode == 0
+    assert len(list((lab / "runs").glob("*Z_same_*"))) == 5
+
+
+def test_without_a_lab_one_is_made_here_and_told(tmp_path: Path) -> None:
+    environment = {key: value for key, value in ENVIRONMENT.items() if key != "WINDLASS_LAB"}
+    code = "import windlass as wl\nwl.start_run().finish({'x': 1})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "no lab here" in done.stderr and (tmp_path / "lab" / "windlass.toml").is_file()
+    assert only_run(tmp_path / "lab").exit() is not None
+
+
+def test_a_forked_child_that_exits_does_not_end_the_run(lab: Path) -> None:
+    code = (
+        "run = wl.start_run()\n"
+        "pid = os.fork()\n"
+        "if pid == 0: run.log(step=0, child=1.0); sys.exit(0)\n"
+        "os.waitpid(pid, 0)\n"
+        "assert not run.folder.exit_file.exists(), 'the child ended it'\n"
+        "run.log(step=1, loss=0.5); run.finish()\n"
+    )
+    done = script(lab, code)
+    assert done.returncode == 0, done.stderr
+    assert read_metric(only_run(lab), "child")[2].tolist() == [1.0]
+
+
+def test_a_living_script_holds_its_lease_and_a_killed_one_loses_it_at_once(lab: Path) -> None:
+    argv = [sys.executable, "-c", "import windlass as wl, time\nwl.start_run()\ntime.sleep(60)"]
+    process = subprocess.Popen(argv, env={**ENVIRONMENT, "WINDLASS_LAB": str(lab)}, cwd=lab.parent)
+    until(lambda: list((lab / "runs").glob("*/lease.json")))
+    assert holder(only_run(lab)) is Holder.ALIVE
+    process.kill()
+    process.wait()
+    assert holder(only_run(lab)) is Holder.DEAD
+
+
+def test_a_process_that_hangs_or_a_far_machine_is_dead_when_the_lease_is_over(lab: Path) -> None:
+    (lab / "windlass.toml").write_text("heartbeat_s = 1000.0\nlease_s = 45.0\n")
+    run = wl.start_run(lab=lab)
+    folder, now = run.folder, time.time()
+    assert holder(folder, now + 40) is Holder.ALIVE and holder(folder, now + 50) is Holder.DEAD
+    data = json.loads(folder.lease_file.read_text())
+    folder.lease_file.write_text(json.dumps({**data, "host": "elsewhere", "pid": 1}))
+    assert holder(folder, time.time() + 40) is Holder.ALIVE, "of another machine, the file's age is all there is"
+    assert holder(folder, time.time() + 50) is Holder.DEAD
+    assert holder(folder, time.time() - 3600) is Holder.DEAD, "a far machine's clock an hour ahead says nothing"
+    run.finish()
+
+
+def test_the_heartbeat_touches_the_lease(lab: Path) -> None:
+    (lab / "windlass.toml").write_text("heartbeat_s = 0.02\n")
+    run = wl.start_run(lab=lab)
+    os.utime(run.folder.lease_file, (0, 0))
+    until(lambda: run.folder.lease_file.stat().st_mtime > 1)
+    run.finish()
+
+
+def test_a_killed_script_is_resumed_with_its_curves(lab: Path) -> None:
+    first = "run = wl.start_run('long')\nfor step in range(10): run.log(step=step, loss=step)\nos.kill(os.getpid(), 9)"
+    assert script(lab, first).returncode == -signal.SIGKILL
+    run_id = only_run(lab).id
+    second = (
+        f"run = wl.start_run(resume={run_id!r})\n"
+        "assert (run.attempt, run.resumed_step) == (2, 9), (run.attempt, run.resumed_step)\n"
+        "for step in range(8, 12): run.log(step=step, loss=100 + step)\n"
+        "run.finish()\n"
+    )
+    done = script(lab, second)
+    assert done.returncode == 0, done.stderr
+    steps, _, values = read_metric(only_run(lab), "loss")
+    assert steps.tolist() == list(range(12)) and values.tolist() == [*range(8), 108, 109, 110, 111]
+    again = script(lab, second)
+    assert again.returncode != 0 and "is completed" in again.stderr
+
+
+def test_a_living_or_absent_run_cannot_be_resumed(lab: Path) -> None:
+    run = wl.start_run(lab=lab)
+    with pytest.raises(StateError, match="still running"):
+        wl.start_run(lab=lab, resume=run.id)
+    run.finish()
+    with pytest.raises(NotFound):
+        wl.start_run(lab=lab, resume="20260101T000000Z_none_0123456789")
+
+
+def test_bad_calls_are_told(lab: Path) -> None:
+    with pytest.raises(WindlassError, match="no JSON"):
+        wl.start_run(lab=lab, config={"x": object()})
+    with wl.start_run(lab=lab) as run:
+        with pytest.raises(WindlassError, match="no number"):
+            run.log(loss="high")
+        with pytest.raises(NotFound, match="artifact"):
+            run.artifact("does-not-exist.bin")
+    with pytest.raises(NotFound, match="is no lab"):
+        wl.start_run(lab=lab.parent)
+
+
+def test_environment_and_dirty_diff_are_captured(lab: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@y", "-C", str(work)]
+    (work / "train.py").write_text(
+        "import windlass as wl\nfrom windlass.runs.folder import RunFolder\nimport time\n"
+        "with wl.start_run() as run:\n    run.log(loss=1)\n"
+        "    while not run.folder.environment_file.exists(): time.sleep(0.01)\n"
+    )
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-qm", "one"], check=True)
+    (work / "train.py").write_text((work / "train.py").read_text() + "# changed\n")
+    environment = {**ENVIRONMENT, "WINDLASS_LAB": str(lab), "SECRET_TOKEN": "hunter2"}
+    subprocess.run([sys.executable, "train.py"], cwd=work, env=environment, check=True)
+    folder = only_run(lab)
+    captured = json.loads(folder.environment_file.read_text())
+    assert captured["git"]["dirty"] and len(captured["git"]["commit"]) == 40
+    assert "+# changed" in folder.git_diff_file.read_text()
+    assert "numpy" in captured["packages"] and captured["host"]
+    assert not any("hunter2" in path.read_text(errors="replace") for path in folder.path.iterdir() if path.is_file())
+
+
+def test_system_metrics_are_sampled(lab: Path) -> None:
+    (lab / "windlass.toml").write_text("system_metrics_s = 0.05\n")
+    code = (
+        "from windlass.runs.reader import metric_names\n"
+        "with wl.start_run() as run:\n"
+        "    while 'system/memory_bytes' not in metric_names(run.folder): sum(range(10000))\n"
+    )
+    done = script(lab, code)
+    assert done.returncode == 0, done.stderr
+    assert read_metric(only_run(lab), "system/memory_bytes")[2][0] > 1e6
+    assert "system/memory_bytes" not in json.loads(only_run(lab).result_file.read_text())["metrics"]
