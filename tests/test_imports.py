@@ -36,7 +36,7 @@ ALLOWED = {
     "workloads": {"records", "runs"},
 }
 THIRD_PARTY = {
-    "records": {"pydantic", "yaml"},
+    "records": {"pydantic", "pydantic_core", "yaml"},
     "errors": set(),
     "settings": set(),
 }

@@ -28,7 +28,7 @@ from windlass.runs import index
 from windlass.runs.compare import Comparison, compare
 from windlass.runs.folder import RunFolder, write_atomic
 from windlass.runs.replay import ReplayVerdict, replay_verdict
-from windlass.settings import SETTINGS_FILE, find_lab, load_settings
+from windlass.settings import SETTINGS_FILE, find_lab, lay_out, load_settings
 from windlass.store.decisions import DecisionLog
 from windlass.store.protocol import Store
 
@@ -57,7 +57,7 @@ class Lab:
         """Make a lab in ``path``, a new or existing folder; on an existing lab nothing changes."""
         folder = Path(path).expanduser().resolve()
         try:
-            upkeep.lay_out(folder)
+            lay_out(folder)
         except OSError as error:
             raise WindlassError(f"cannot make a lab in {folder}: {error.strerror}", "windlass init PATH") from error
         lab = cls(folder)

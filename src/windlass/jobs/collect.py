@@ -1,0 +1,174 @@
+"""A run folder read into a record: also of a run that is waiting, running, lost, or not Windlass's own job."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from windlass.jobs.outcome import outcome
+from windlass.records.result import Result, parse_artifact, parse_result
+from windlass.records.run import Artifact, Exit, Failure, MetricSummary, RunRecord, RunSpec, Status
+from windlass.runs.folder import RunFolder
+from windlass.runs.lease import Holder, holder, read_lease
+from windlass.runs.reader import read_journal, summarise
+
+LARGEST_RESULT = 2**20  #: bytes
+STDERR_TAIL = 2048  #: bytes
+
+
+def collect(run: RunFolder | Path) -> RunRecord:
+    """Everything a run folder says. Whatever the job left is data: the record says what is wrong with it.
+
+    Raises NotFound where there is no readable spec.json, which the executor writes and no job should touch.
+    """
+    folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    spec = folder.spec()
+    held = holder(folder)  # first: a holder writes the exit before it goes
+    exit = folder.exit()
+    journal = read_journal(folder)
+    result, problem = read_result(folder)
+    status, failure = _status(folder, spec, held, exit, result, problem)
+    lease = read_lease(folder)
+    return RunRecord(
+        id=spec.id,
+        name=spec.name,
+        status=status,
+        created=spec.created,
+        attempt=max(journal.attempt, lease.attempt if lease is not None else 1),
+        study=spec.study,
+        number=spec.number,
+        started=_started(folder, spec, exit),
+        ended=_ended(folder, status, exit),
+        failure=failure,
+        config=spec.config,
+        seed=spec.seed,
+        metrics=final_metrics(summarise(journal), result),
+        tags={**spec.tags, **journal.tags},
+        artifacts=_artifacts(journal.artifacts, result),
+        notes=_notes(journal.notes, journal.bad_lines, exit, result),
+        fingerprints=spec.fingerprints,
+        lineage=spec.lineage,
+        peak_memory_bytes=exit.peak_memory_bytes if exit is not None else 0,
+        cpu_s=exit.cpu_s if exit is not None else 0.0,
+    )
+
+
+def read_result(folder: RunFolder) -> tuple[Result | None, str]:
+    """The result from result.json, else from stdout; or None, and what is wrong with it."""
+    for file in (folder.result_file, folder.stdout_file):
+        try:
+            with open(file, "rb") as opened:
+                size = os.fstat(opened.fileno()).st_size
+                data = opened.read(LARGEST_RESULT + 1) if size <= LARGEST_RESULT else b""
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            return None, f"{file.name} cannot be read: {error.strerror}"
+        if size > LARGEST_RESULT:
+            return None, f"{file.name} is {size:,} bytes: a result is one JSON object of at most 1 MiB; log to stderr"
+        if not data.strip():
+            break
+        try:
+            return _parse(data.decode()), ""
+        except UnicodeDecodeError as error:
+            return None, f"{file.name} is not UTF-8: {error.reason} at byte {error.start}"
+        except (ValueError, RecursionError) as error:
+            return None, f"{file.name} is no result: {error}"
+    return None, "there is no result: nothing on stdout, and no result.json"
+
+
+def _parse(text: str) -> Result:
+    try:
+        data, end = json.JSONDecoder().raw_decode(text.lstrip())
+    except json.JSONDecodeError as error:
+        line = error.doc.splitlines()[error.lineno - 1] if error.doc.splitlines() else ""
+        raise ValueError(f"not JSON at line {error.lineno}: {line[:80]!r}") from None
+    if rest := text.lstrip()[end:].strip():
+        raise ValueError(f"it goes on after one JSON value: {rest[:80]!r}")
+    json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    return parse_result(data)
+
+
+def final_metrics(journaled: Mapping[str, MetricSummary], result: Result | None) -> dict[str, MetricSummary]:
+    """The journal's summaries, with the result's values as the last ones."""
+    metrics = dict(journaled)
+    for name, value in (result.metrics if result is not None else {}).items():
+        known = metrics.get(name)
+        if known is None:
+            metrics[name] = MetricSummary.of(value)
+        else:
+            seen = [number for number in (known.min, known.max, value) if number == number] or [value]
+            metrics[name] = replace(known, last=value, min=min(seen), max=max(seen))
+    return metrics
+
+
+def _status(
+    folder: RunFolder, spec: RunSpec, held: Holder, exit: Exit | None, result: Result | None, problem: str
+) -> tuple[Status, Failure | None]:
+    if exit is None and held is Holder.NONE and not folder.lease_file.exists():
+        return Status.QUEUED, None
+    if exit is None and held is Holder.ALIVE:
+        return Status.RUNNING, None
+    clean = exit is not None and exit.code == 0 and result is not None
+    return outcome(spec, exit, result, problem, "" if clean else _tail(folder.stderr_file))
+
+
+def _tail(file: Path) -> str:
+    try:
+        with open(file, "rb") as opened:
+            opened.seek(max(0, os.fstat(opened.fileno()).st_size - STDERR_TAIL))
+            return opened.read(STDERR_TAIL).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _started(folder: RunFolder, spec: RunSpec, exit: Exit | None) -> float | None:
+    if exit is not None:
+        return exit.started
+    lease = read_lease(folder)
+    if lease is None:
+        return None
+    return spec.created if lease.heartbeat else _changed(folder.lease_file)
+
+
+def _ended(folder: RunFolder, status: Status, exit: Exit | None) -> float | None:
+    """Of a lost run, the last sign of life."""
+    if not status.terminal:
+        return None
+    if exit is not None:
+        return exit.ended
+    return max(map(_changed, (folder.lease_file, folder.journal_file, folder.stdout_file, folder.stderr_file)))
+
+
+def _changed(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _artifacts(journaled: Iterable[Mapping[str, Any]], result: Result | None) -> tuple[Artifact, ...]:
+    """By path; what was said last counts. What the journal says wrongly is left out."""
+    found: dict[str, Artifact] = {}
+    for data in journaled:
+        try:
+            artifact = parse_artifact(data)
+        except (TypeError, ValueError):
+            continue
+        found[artifact.path] = artifact
+    for artifact in result.artifacts if result is not None else ():
+        found[artifact.path] = artifact
+    return tuple(found.values())
+
+
+def _notes(journaled: Iterable[str], bad_lines: int, exit: Exit | None, result: Result | None) -> tuple[str, ...]:
+    notes = [*journaled, *(result.notes if result is not None else ())]
+    if exit is not None and exit.reason == "cancel" and exit.message:
+        notes.append(f"cancelled: {exit.message}")
+    if bad_lines:
+        notes.append(f"{bad_lines} lines of journal.jsonl are no events")
+    return tuple(dict.fromkeys(notes))

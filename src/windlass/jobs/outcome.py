@@ -1,0 +1,81 @@
+"""How a run came out, from how its process ended and what it left. Pure: values in, verdict out."""
+
+from __future__ import annotations
+
+import math
+import re
+import signal
+
+from windlass.errors import nearest
+from windlass.records.result import Result
+from windlass.records.run import Exit, Failure, FailureKind, RunSpec, Status
+
+#: last lines of stderr that tell more than the exit code does
+TELLING = (
+    (re.compile(r"[\w.]*MemoryError\b"), FailureKind.OUT_OF_MEMORY),  # also numpy's and torch's
+    (re.compile(r"[\w.]*\bDiverged\b"), FailureKind.DIVERGED),
+)
+
+
+def outcome(
+    spec: RunSpec, exit: Exit | None, result: Result | None, problem: str = "", stderr: str = ""
+) -> tuple[Status, Failure | None]:
+    """The terminal status of a run.
+
+    ``exit`` is None where nobody saw the end; ``result`` is None where there is no valid one, and ``problem`` says
+    why; ``stderr`` is its tail. The cause that Windlass knows (it sent the signal) goes before what the job says,
+    and that before what the exit code lets guess.
+    """
+    cause = _cause(spec, exit, result, problem, stderr)
+    if cause is not None:
+        return Status.FAILED, cause
+    return (Status.CANCELLED if exit is not None and exit.reason == "cancel" else Status.COMPLETED), None
+
+
+def _cause(spec: RunSpec, exit: Exit | None, result: Result | None, problem: str, stderr: str) -> Failure | None:
+    if exit is None:
+        return Failure(kind=FailureKind.LOST, message="its supervisor vanished: nobody saw how it ended")
+    if exit.reason == "cancel":
+        return None
+    if exit.reason == "timeout":
+        return Failure(kind=FailureKind.TIMEOUT, message=exit.message, traceback=stderr)
+    if exit.reason == "memory":
+        return Failure(kind=FailureKind.OUT_OF_MEMORY, message=exit.message, traceback=stderr)
+    if exit.reason == "not_started":
+        return Failure(kind=FailureKind.ERROR, message=exit.message)
+    if result is not None and result.failure is not None:
+        return result.failure
+    if exit.signal is not None:
+        return Failure(kind=FailureKind.KILLED, message=f"ended by {_signal_name(exit.signal)}", traceback=stderr)
+    if exit.code != 0:
+        return _error(exit, stderr)
+    if result is None:
+        return Failure(kind=FailureKind.INVALID_RESULT, message=f"exit code 0, but {problem}", traceback=stderr)
+    return _judge_metrics(spec, result)
+
+
+def _error(exit: Exit, stderr: str) -> Failure:
+    last = stderr.rstrip().rpartition("\n")[2].strip()
+    kind = next((kind for pattern, kind in TELLING if pattern.match(last)), FailureKind.ERROR)
+    ended = "ended in an unknown way" if exit.code is None else f"exit code {exit.code}"
+    return Failure(kind=kind, message=f"{ended}: {last}" if last else f"{ended}, nothing on stderr", traceback=stderr)
+
+
+def _judge_metrics(spec: RunSpec, result: Result) -> Failure | None:
+    for name in spec.required_metrics:
+        if name not in result.metrics:
+            given = ", ".join(sorted(result.metrics)) or "none"
+            message = f"the result has no metric {name!r}.{nearest(name, result.metrics)} It has: {given}"
+            return Failure(kind=FailureKind.INVALID_RESULT, message=message)
+    for name in spec.required_metrics:
+        if not math.isfinite(result.metrics[name]):
+            message = f"metric {name!r} is {result.metrics[name]}"
+            return Failure(kind=FailureKind.DIVERGED, message=message)
+    return None
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,116 @@
+"""Records as JSON text, both ways. NaN, infinity, big integers and any unicode come back as they were."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from windlass.errors import StoreError
+from windlass.records.decision import Decision, StudyRecord, StudyStatus
+from windlass.records.run import Artifact, Failure, FailureKind, MetricSummary, RunRecord, Status
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, MetricSummary | Artifact | Failure):
+        return asdict(value)
+    raise TypeError(f"{value!r} ({type(value).__name__}) is no JSON value")
+
+
+_text = json.JSONEncoder(separators=(",", ":"), default=_plain).encode
+_sorted_text = json.JSONEncoder(separators=(",", ":"), default=_plain, sort_keys=True).encode
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equal content: the order of keys does not count, NaN equals NaN, 1 is not 1.0."""
+    return left is right or _sorted_text(left) == _sorted_text(right)
+
+
+def run_to_text(run: RunRecord) -> str:
+    """Raises StoreError on a config that is not JSON."""
+    failure, artifacts = run.failure, run.artifacts
+    data = {
+        "id": run.id,
+        "name": run.name,
+        "status": run.status,
+        "created": run.created,
+        "attempt": run.attempt,
+        "study": run.study,
+        "number": run.number,
+        "started": run.started,
+        "ended": run.ended,
+        "failure": failure and [failure.kind, failure.message, failure.traceback],
+        "config": run.config,
+        "seed": run.seed,
+        "metrics": {name: [m.last, m.min, m.max, m.step, m.count] for name, m in run.metrics.items()},
+        "tags": run.tags,
+        "artifacts": [[a.name, a.path, a.kind, a.bytes, a.sha256] for a in artifacts],
+        "notes": run.notes,
+        "fingerprints": run.fingerprints,
+        "lineage": run.lineage,
+        "peak_memory_bytes": run.peak_memory_bytes,
+        "cpu_s": run.cpu_s,
+    }
+    try:
+        return _text(data)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"run {run.id} cannot be stored: {error}", "Use JSON values in configs and tags.") from error
+
+
+def run_from_text(text: str) -> RunRecord:
+    """The inverse of :func:`run_to_text`; raises StoreError on anything else."""
+    try:
+        data = json.loads(text)
+        data["status"] = Status(data["status"])
+        if failure := data["failure"]:
+            data["failure"] = Failure(kind=FailureKind(failure[0]), message=failure[1], traceback=failure[2])
+        data["metrics"] = {
+            name: MetricSummary(last=last, min=low, max=high, step=step, count=count)
+            for name, (last, low, high, step, count) in data["metrics"].items()
+        }
+        data["artifacts"] = tuple(
+            Artifact(name=name, path=path, kind=kind, bytes=size, sha256=sha256)
+            for name, path, kind, size, sha256 in data["artifacts"]
+        )
+        data["notes"] = tuple(data["notes"])
+        return RunRecord(**data)
+    except (ValueError, TypeError, KeyError) as error:
+        raise _damaged("run", error) from error
+
+
+def decision_to_text(decision: Decision) -> str:
+    try:
+        return _text(decision.to_dict())
+    except (TypeError, ValueError) as error:
+        raise StoreError(
+            f"decision {decision.number} of study {decision.study} cannot be stored: {error}", "Use JSON values."
+        ) from error
+
+
+def decision_from_text(text: str) -> Decision:
+    try:
+        return Decision.from_dict(json.loads(text))
+    except (ValueError, TypeError, KeyError) as error:
+        raise _damaged("decision", error) from error
+
+
+def study_to_text(study: StudyRecord) -> str:
+    try:
+        return _text(asdict(study))
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"study {study.name} cannot be stored: {error}", "Use JSON values.") from error
+
+
+def study_from_text(text: str) -> StudyRecord:
+    try:
+        data = json.loads(text)
+        return StudyRecord(**{**data, "status": StudyStatus(data["status"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise _damaged("study", error) from error
+
+
+def _damaged(kind: str, error: Exception) -> StoreError:
+    return StoreError(f"a stored {kind} cannot be read ({error}): the database is damaged", "windlass reindex")

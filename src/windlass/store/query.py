@@ -1,0 +1,318 @@
+"""From a search tree to the primary keys of the runs that match, in order.
+
+Values are always bound parameters. Every leaf becomes a condition that is true or false, never NULL, so that NOT means
+what it says. A statement takes one of two ways through the data:
+
+walk
+    along the index of the first order key, testing each run, up to the limit. Cost: limit / share of matches.
+gather
+    first all runs that meet one selective condition, from its index, then test and sort those. Cost: their number.
+
+The walk's cost is estimated by testing the first runs of the index, the gathering's by a bounded count.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    FromClause,
+    Select,
+    and_,
+    exists,
+    false,
+    func,
+    not_,
+    or_,
+    select,
+    true,
+    union,
+)
+
+from windlass.store.expression import (
+    SORTABLE,
+    And,
+    Compare,
+    Contains,
+    Field,
+    In,
+    IsNan,
+    IsNull,
+    Kind,
+    Leaf,
+    Like,
+    Node,
+    Not,
+    Or,
+    OrderKey,
+    Value,
+    comparable_text,
+)
+from windlass.store.schema import items, metrics, params, runs, tags
+
+Condition = ColumnElement[bool]
+Keys = Select[Any] | CompoundSelect[Any]
+Test = Callable[[ColumnElement[Any]], Condition]
+
+_SAMPLE = 500  #: runs tested to estimate a walk
+_GATHER_MOST = 20_000  #: a condition that more runs meet is not gathered
+_INDEXED = frozenset({"id", "status", "study", "name", "created", "ended", "duration"})
+_TABLES = {"metrics": metrics, "params": params, "tags": tags}
+_SIGNS: dict[str, Callable[[Any, Any], Any]] = {
+    "=": operator.eq,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def find(
+    connection: Connection,
+    names: Mapping[str, int],
+    node: Node,
+    keys: Sequence[OrderKey],
+    limit: int | None,
+    offset: int,
+) -> list[int]:
+    """Primary keys of the matching runs; ``names`` has the interned names that exist."""
+    search = _Search(connection, names)
+    keys = [key for key in keys if key.field.group == "run" or search.name(key.field) is not None]
+    if limit is None or not keys:
+        return search.gather(search.smallest(node)[1], node, keys, limit, offset)
+    walk = search.walk(keys[0])
+    if node != And(()):
+        wanted = offset + limit
+        hits = search.sample(walk, node)
+        steps = _SAMPLE * wanted / max(hits, 0.5)
+        if hits < wanted and steps > 4 * _SAMPLE:
+            count, selective = search.smallest(node)
+            if selective is not None and 2 * count < steps:
+                return search.gather(selective, node, keys, limit, offset)
+    return search.along(walk, node, keys[1:], limit, offset)
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """The index of one order key: the rows that have a sortable value there."""
+
+    key: OrderKey
+    source: FromClause
+    row: FromClause  #: the table, or its alias, that holds the value
+    columns: tuple[ColumnElement[Any], ...]  #: to sort by
+    present: Condition
+
+    @property
+    def ordering(self) -> list[ColumnElement[Any]]:
+        return [column.desc() if self.key.descending else column for column in self.columns]
+
+
+class _Search:
+    def __init__(self, connection: Connection, names: Mapping[str, int]) -> None:
+        self.connection = connection
+        self.names = names
+        self.sqlite = connection.dialect.name == "sqlite"
+
+    def name(self, field: Field) -> int | None:
+        return self.names.get(comparable_text(field.name))
+
+    # conditions
+
+    def condition(self, node: Node, walk: _Walk | None = None) -> Condition:
+        """True or false for a row of ``runs``; inside a walk, its own field is read from the walk's row."""
+        match node:
+            case And(nodes):
+                return and_(true(), *(self.condition(one, walk) for one in nodes))
+            case Or(nodes):
+                return or_(false(), *(self.condition(one, walk) for one in nodes))
+            case Not(inner):
+                return not_(self.condition(inner, walk))
+            case leaf:
+                return self.leaf(leaf, walk)
+
+    def leaf(self, leaf: Leaf, walk: _Walk | None) -> Condition:
+        field = leaf.field
+        if field.group == "run":
+            column = runs.c[field.name]
+            if isinstance(leaf, IsNull):
+                return column.is_(None)
+            test = self.test(leaf, runs)
+            return and_(column.is_not(None), test) if column.nullable else test
+        name = self.name(field)
+        if name is None:
+            return true() if isinstance(leaf, IsNull) else false()
+        if walk is not None and field == walk.key.field:
+            return false() if isinstance(leaf, IsNull | IsNan | Contains) else self.test(leaf, walk.row)
+        if isinstance(leaf, IsNull):
+            row: FromClause = _TABLES[field.group].alias()
+            there = row.c.kind != Kind.NULL if field.group == "params" else true()
+            return not_(exists().where(row.c.run == runs.c.pk, row.c.name == name, there))
+        row = self.table(leaf).alias()
+        return exists().where(row.c.run == runs.c.pk, row.c.name == name, self.test(leaf, row))
+
+    def table(self, leaf: Leaf) -> FromClause:
+        return items if isinstance(leaf, Contains) else _TABLES[leaf.field.group]
+
+    def test(self, leaf: Leaf, row: FromClause) -> Condition:
+        """The leaf on the value of one row of its table."""
+        field = leaf.field
+        match leaf:
+            case Compare(_, sign, value):
+                return self.among(field, row, value.kind, lambda column: _SIGNS[sign](column, value.data))
+            case Contains(_, value):
+                return self.among(field, row, value.kind, lambda column: column == value.data)
+            case In(_, values):
+                kinds = sorted({value.kind for value in values})
+                return or_(*(self.among(field, row, kind, _one_of(values, kind)) for kind in kinds))
+            case Like(_, sign, pattern):
+                return self.among(field, row, Kind.TEXT, lambda column: self.like(column, sign, pattern))
+            case IsNan():
+                return row.c[field.aspect].is_(None) if field.group == "metrics" else row.c.kind == Kind.NAN
+            case IsNull():
+                raise AssertionError("IS NULL is about the row, not about its value")
+
+    def among(self, field: Field, row: FromClause, kind: Kind, test: Test) -> Condition:
+        """``test`` on the column of ``row`` that holds values of ``kind``; false for values of other kinds."""
+        if field.group != "params":
+            return test(row.c[_column(field)])
+        if kind is Kind.TEXT:
+            return and_(row.c.kind == kind, row.c.number.is_(None), test(row.c.text))
+        return and_(row.c.kind == kind, test(row.c.number))
+
+    def like(self, column: ColumnElement[Any], sign: str, pattern: str) -> Condition:
+        if not self.sqlite:
+            literal = pattern.replace("\\", "\\\\")
+            return column.like(literal) if sign == "LIKE" else column.ilike(literal)
+        if sign == "ILIKE":
+            return column.op("LIKE", is_comparison=True)(pattern)
+        glob = {"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}
+        return column.op("GLOB", is_comparison=True)("".join(glob.get(letter, letter) for letter in pattern))
+
+    # the two ways
+
+    def walk(self, key: OrderKey) -> _Walk:
+        field = key.field
+        if field.group == "run":
+            column = runs.c[field.name]
+            return _Walk(key, runs, runs, (column,), column.is_not(None) if column.nullable else true())
+        row = _TABLES[field.group].alias()
+        columns = _sort_columns(field, row)
+        sortable = row.c.kind.between(SORTABLE[0], SORTABLE[-1]) if field.group == "params" else columns[0].is_not(None)
+        source = row.join(runs, runs.c.pk == row.c.run)
+        return _Walk(key, source, row, columns, and_(row.c.name == self.name(field), sortable))
+
+    def sample(self, walk: _Walk, node: Node) -> int:
+        """How many of the first runs of the index match."""
+        first = select(runs.c.pk).select_from(walk.source).where(walk.present).order_by(*walk.ordering).limit(_SAMPLE)
+        tested = select(func.count()).select_from(runs).where(runs.c.pk.in_(first), self.condition(node))
+        return int(self.connection.execute(tested).scalar_one())
+
+    def along(self, walk: _Walk, node: Node, rest: Sequence[OrderKey], limit: int, offset: int) -> list[int]:
+        source, ordering = self.sorted_by(rest, walk.source)
+        having = (
+            select(runs.c.pk)
+            .select_from(source)
+            .where(walk.present, self.condition(node, walk))
+            .order_by(*walk.ordering, *ordering)
+        )
+        found = self.keys(having.limit(limit).offset(offset))
+        field = walk.key.field
+        everywhere = field.group == "run" and not runs.c[field.name].nullable
+        if len(found) == limit or everywhere or _requires(node, field):
+            return found
+        skip = 0
+        if offset and not found:
+            total = select(func.count()).select_from(having.order_by(None).subquery())
+            skip = offset - int(self.connection.execute(total).scalar_one())
+        if field.group == "run":
+            lacking: Condition = runs.c[field.name].is_(None)
+        else:
+            lacking = not_(exists().where(walk.row.c.run == runs.c.pk, walk.present))
+        source, ordering = self.sorted_by(rest, runs)
+        after = select(runs.c.pk).select_from(source).where(lacking, self.condition(node)).order_by(*ordering)
+        return found + self.keys(after.limit(limit - len(found)).offset(skip))
+
+    def gather(
+        self, selective: Keys | None, node: Node, keys: Sequence[OrderKey], limit: int | None, offset: int
+    ) -> list[int]:
+        source, ordering = self.sorted_by(keys, runs)
+        statement = select(runs.c.pk).select_from(source).where(self.condition(node)).order_by(*ordering)
+        if selective is not None:
+            statement = statement.where(runs.c.pk.in_(selective))
+        return self.keys(statement.limit(limit).offset(offset or None))
+
+    def sorted_by(self, keys: Sequence[OrderKey], source: FromClause) -> tuple[FromClause, list[ColumnElement[Any]]]:
+        """``source`` joined with what the keys need, and the ordering: the missing last, ties by id."""
+        ordering: list[ColumnElement[Any]] = []
+        for key in keys:
+            if key.field.group == "run":
+                columns: tuple[ColumnElement[Any], ...] = (runs.c[key.field.name],)
+            else:
+                row = _TABLES[key.field.group].alias()
+                on = [row.c.run == runs.c.pk, row.c.name == self.name(key.field)]
+                if key.field.group == "params":
+                    on.append(row.c.kind.between(SORTABLE[0], SORTABLE[-1]))
+                source = source.outerjoin(row, and_(*on))
+                columns = _sort_columns(key.field, row)
+            ordering += [(column.desc() if key.descending else column.asc()).nulls_last() for column in columns]
+        return source, [*ordering, runs.c.id]
+
+    def smallest(self, node: Node) -> tuple[int, Keys | None]:
+        """The condition, of those that every match meets, with the fewest runs; None where all are too common."""
+        best: tuple[int, Keys | None] = (_GATHER_MOST + 1, None)
+        for one in node.nodes if isinstance(node, And) else (node,):
+            keys = self.selection(one)
+            if keys is not None:
+                counted = select(func.count()).select_from(keys.limit(best[0]).subquery())
+                count = int(self.connection.execute(counted).scalar_one())
+                if count < best[0]:
+                    best = (count, keys)
+        return best
+
+    def selection(self, node: Node) -> Keys | None:
+        """All runs that meet a condition, read from one index; None where no index has them."""
+        match node:
+            case And():
+                return self.smallest(node)[1]
+            case Or(nodes):
+                parts = [self.selection(one) for one in nodes]
+                known = [part for part in parts if part is not None]
+                return union(*known) if len(known) == len(parts) else None
+            case Compare(field) | In(field) | Contains(field):
+                if field.group == "run":
+                    row: FromClause = runs.alias()
+                    return select(row.c.pk).where(self.test(node, row)) if field.name in _INDEXED else None
+                row = self.table(node).alias()
+                return select(row.c.run).where(row.c.name == (self.name(field) or 0), self.test(node, row))
+            case _:
+                return None
+
+    def keys(self, statement: Keys) -> list[int]:
+        return list(self.connection.execute(statement).scalars())
+
+
+def _column(field: Field) -> str:
+    return field.name if field.group == "run" else field.aspect if field.group == "metrics" else "text"
+
+
+def _sort_columns(field: Field, row: FromClause) -> tuple[ColumnElement[Any], ...]:
+    if field.group == "params":
+        return row.c.kind, row.c.number, row.c.text
+    return (row.c[_column(field)],)
+
+
+def _one_of(values: Sequence[Value], kind: Kind) -> Test:
+    data = [value.data for value in values if value.kind is kind]
+    return lambda column: column.in_(data)
+
+
+def _requires(node: Node, field: Field) -> bool:
+    """Whether every run that matches has a sortable value in this field."""
+    nodes = node.nodes if isinstance(node, And) else (node,)
+    return any(isinstance(one, Compare | In | Like) and one.field == field for one in nodes)

@@ -1,0 +1,74 @@
+"""ON WHAT: the built-in workloads, one folder each: ``workload.py`` is its door for the lab, ``run.py`` for the job.
+
+The door loads no training library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from windlass.errors import StudyError, nearest
+from windlass.records.content import flatten
+
+#: workload name -> the module whose ``WORKLOAD`` it is
+_DOORS = {"tabular": "windlass.workloads.tabular.workload"}
+
+
+class Workload(Protocol):
+    """What the lab knows about a workload. Its options reach the trainer as ``config["workload"]``."""
+
+    name: str
+    function: str  #: ``module:function``, the trainer
+    preload: tuple[str, ...]  #: modules worth a study's ``trainer.preload``
+
+    def options(self, given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """The options of a study file, checked and with paths made absolute (they are relative to ``folder``).
+
+        Raises StudyError for wrong options.
+        """
+
+    def defaults(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """``space``, ``baseline`` and ``objectives``, in the study file's shape, for checked options.
+
+        Raises DataError where the data cannot be read.
+        """
+
+    def check(self, parameters: Iterable[str]) -> None:
+        """Raises StudyError for a flat parameter name that the trainer does not read."""
+
+    def fingerprints(self, options: Mapping[str, Any]) -> dict[str, str]:
+        """``{"data": SHA-256 of the data's content}``. Raises DataError where it cannot be read."""
+
+
+def workload(name: str) -> Workload:
+    """Raises StudyError for an unknown name."""
+    if name not in _DOORS:
+        raise StudyError(f"there is no workload {name!r}.{nearest(name, _DOORS)}", f"Workloads: {', '.join(_DOORS)}")
+    return cast(Workload, importlib.import_module(_DOORS[name]).WORKLOAD)
+
+
+def complete(study: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Study data with its workload's defaults in the places that it leaves out; other studies as they are.
+
+    ``space`` and ``objectives`` are the study's where it has them; the study's ``baseline`` goes over the default one.
+
+    Raises StudyError for wrong options and parameter names, DataError for data that cannot be used.
+    """
+    trainer = study.get("trainer")
+    if not isinstance(trainer, Mapping) or not isinstance(trainer.get("workload"), str):
+        return dict(study)
+    chosen = workload(trainer["workload"])
+    given = trainer.get("options") or {}
+    if not isinstance(given, Mapping):
+        raise StudyError(f"trainer.options is a mapping of names to values, not {given!r}")
+    defaults = chosen.defaults(chosen.options(given, folder))
+    completed = {**defaults, **study}
+    if isinstance(completed["baseline"], Mapping):
+        completed["baseline"] = {**defaults["baseline"], **completed["baseline"]}
+        chosen.check(flatten(completed["baseline"]))
+    if isinstance(completed["space"], Mapping):
+        chosen.check(completed["space"])
+    return completed
