@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from jobspecs import drain, ended, job, script
-from windlass.errors import DuplicateId
+from windlass.errors import DuplicateId, JobError
 from windlass.jobs.collect import collect
 from windlass.jobs.inprocess import InProcessExecutor
 from windlass.jobs.local import LocalExecutor
 from windlass.jobs.protocol import Executor, JobEvent, JobEventKind
 from windlass.records.run import FailureKind, RunSpec, Status
 from windlass.runs.folder import RunFolder
+from windlass.runs.lease import Lease, claim
 
 FUNCTIONS = """
 import os, sys
@@ -243,3 +244,15 @@ def test_a_command_gets_spec_and_output_folder(executor: Executor, tmp_path: Pat
     argv = json.loads(folder.stdout_file.read_text())["info"]["argv"]
     assert argv == ["--spec", str(folder.spec_file), "--output-dir", str(folder.path)]
     assert collect(folder).status is Status.COMPLETED
+
+
+def test_a_run_that_another_process_holds_is_no_twins_business(function: Any, tmp_path: Path) -> None:
+    spec = function("good")
+    folder = folder_of(tmp_path, spec)
+    folder.create(spec)
+    assert claim(folder, Lease.of(os.getppid()))
+    with (
+        closing(InProcessExecutor(tmp_path / "lab" / "runs")) as twin,
+        pytest.raises(JobError, match="another process"),
+    ):
+        twin.submit([spec])

@@ -138,7 +138,9 @@ def test_a_killed_job_is_a_result_and_the_study_goes_on(tmp_path: Path) -> None:
     lab = make_lab(tmp_path / "lab", study)
     process = start_windlass("run", "study.yaml", cwd=lab)
     lease = until(lambda: next((lab / "runs").glob("*/lease.json"), None))
-    os.kill(json.loads(lease.read_text())["job_pid"], signal.SIGKILL)
+    shim = json.loads(lease.read_text())["pid"]
+    job = until(lambda: Path(f"/proc/{shim}/task/{shim}/children").read_text().split())
+    os.kill(int(job[0]), signal.SIGKILL)
     process.communicate(timeout=30)
     runs = json.loads(windlass("runs", "list", "--order-by", "number", "--json", cwd=lab).stdout)
     assert [run["status"] for run in runs] == ["failed", "completed"]

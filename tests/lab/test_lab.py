@@ -78,7 +78,7 @@ def test_concurrent_slots_are_kept_full(lab: wl.Lab, tmp_path: Path) -> None:
 
 def test_rejections_are_decisions_that_name_the_rule(lab: wl.Lab, tmp_path: Path) -> None:
     nothing = [{"name": "never", "forbid": {"x": {"min": -2.0}}, "reason": "nothing is allowed"}]
-    record = lab.run(study_file(tmp_path, constraints=nothing))
+    record = lab.run(study_file(tmp_path, constraints=nothing, baseline={}))
     assert record.status is StudyStatus.FINISHED and "'never'" in record.stopped_because
     decisions = lab.store.decisions("quadratic")
     assert decisions and not any(d.approved for d in decisions) and not lab.runs()

@@ -92,8 +92,9 @@ def schema() -> None:
 
     [bold]Examples[/bold]
 
-      windlass studies schema > study.schema.json
-      # first line of study.yaml: # yaml-language-server: $schema=study.schema.json
+      windlass studies schema > study.schema.json      then, as study.yaml's first line:
+                                                       # yaml-language-server: $schema=study.schema.json
+      windlass studies schema | less
     """
     from windlass.records.studyfile import study_schema
 

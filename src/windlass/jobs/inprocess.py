@@ -20,6 +20,7 @@ from windlass.errors import JobError
 from windlass.jobs.protocol import JobEvent, JobEventKind
 from windlass.jobs.shim import never_ran
 from windlass.records.run import Exit, RunSpec
+from windlass.runs import index
 from windlass.runs.entry import call
 from windlass.runs.folder import RunFolder
 from windlass.runs.lease import Holder, Lease, claim, holder
@@ -35,8 +36,7 @@ class InProcessExecutor:
         for spec in specs:
             if spec.id in self._queue:
                 continue
-            folder = RunFolder(self.runs_root / spec.id)
-            folder.create(spec)
+            folder = index.enter(self.runs_root, spec)
             held = holder(folder)
             if held is Holder.NONE and not folder.exit_file.exists():
                 self._queue[spec.id] = spec
@@ -69,7 +69,7 @@ class InProcessExecutor:
         self._queue.clear()
 
     def _run(self, folder: RunFolder, spec: RunSpec) -> None:
-        if claim(folder, Lease.of(os.getpid(), os.getpid())):
+        if claim(folder, Lease.of(os.getpid())):
             if spec.function is None:
                 problem = f"cannot start {list(spec.command)}: the in-process executor runs functions only"
                 folder.write_exit(never_ran("not_started", problem))

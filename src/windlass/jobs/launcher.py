@@ -3,7 +3,7 @@
 ``python -c "from windlass.jobs.launcher import main; main()" FD [MODULE ...]``; FD is a SOCK_SEQPACKET socket:
 
     executor -> launcher   the path of a run folder
-    launcher -> executor   READY once; then for each path the path with the shim's pidfd, or the path, NUL and an error
+    launcher -> executor   for each path, the path with the shim's pidfd, or the path, NUL and an error
     end of file            the executor is gone: the launcher exits; shims and jobs go on
 
 A forked shim costs a millisecond or two; an interpreter of its own would cost as much as a short job.
@@ -27,7 +27,6 @@ from pathlib import Path
 from windlass.jobs.shim import SHIM_SIGNALS, supervise
 from windlass.runs.folder import RunFolder
 
-READY = b"ready"
 OWN = ("windlass.runs.entry", "windlass.runs.monitor")  #: what every function job imports of Windlass
 
 
@@ -39,7 +38,6 @@ def main() -> None:
     problem = preload(modules)
     signal.signal(signal.SIGCHLD, _reap)
     try:
-        channel.send(READY)
         while path := channel.recv(65536):
             _launch(channel, path, bool(modules), problem)
     except (BrokenPipeError, ConnectionResetError):

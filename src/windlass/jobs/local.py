@@ -23,10 +23,10 @@ from pathlib import Path
 
 from windlass.errors import JobError
 from windlass.jobs import processes
-from windlass.jobs.launcher import READY
 from windlass.jobs.protocol import JobEvent, JobEventKind
 from windlass.jobs.shim import never_ran
 from windlass.records.run import RunSpec
+from windlass.runs import index
 from windlass.runs.folder import RunFolder, write_atomic
 from windlass.runs.lease import Lease, claim, open_holder, read_lease
 
@@ -42,7 +42,6 @@ class Launcher:
 
     def __init__(self, preload: tuple[str, ...], env: Mapping[str, str]) -> None:
         self.preload = preload
-        self.ready = False
         self.waiting: dict[str, bool] = {}  #: run ids without an answer yet -> asked to cancel meanwhile
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115  closed in close()
@@ -105,7 +104,7 @@ class LocalExecutor:
             self._check_open()
             for spec in specs:
                 if spec.id not in self._specs:
-                    self._folder(spec.id).create(spec)
+                    index.enter(self.runs_root, spec)
                     self._specs[spec.id] = spec
                     self._take_up(spec.id)
             self._fill_slots()
@@ -114,12 +113,16 @@ class LocalExecutor:
     def cancel(self, run_id: str, reason: str = "") -> None:
         with self._lock:
             self._check_open()
+            if run_id not in self._specs:
+                self._meet(run_id)
             if run_id in self._queue:
                 del self._queue[run_id]
                 if not self._end_unstarted(run_id, "cancel", reason):
                     self._take_up(run_id)  # another executor was quicker: it runs
             if run_id in self._specs and run_id not in self._queue:
-                write_atomic(self._folder(run_id).cancel_file, reason.encode())
+                folder = self._folder(run_id)
+                if not folder.cancel_file.exists():
+                    write_atomic(folder.cancel_file, reason.encode())
                 self._signal(run_id)
             self._fill_slots()
         self._ring()
@@ -204,8 +207,6 @@ class LocalExecutor:
             message, fds = b"", []
         if not message:
             self._bury(launcher)
-        elif message == READY:
-            launcher.ready = True
         else:
             path, _, problem = message.partition(b"\0")
             run_id = Path(os.fsdecode(path)).name
@@ -227,7 +228,7 @@ class LocalExecutor:
         again: dict[str, RunSpec] = {}
         for run_id in launcher.waiting:
             self._tries[run_id] += 1
-            if launcher.ready and self._tries[run_id] < LAUNCHES:
+            if self._tries[run_id] < LAUNCHES:
                 again[run_id] = self._specs[run_id]
                 continue
             what = f"the parent process that preloads {', '.join(launcher.preload)}" if launcher.preload else "launcher"
@@ -251,11 +252,20 @@ class LocalExecutor:
                     self._signal(run_id)
                 return
             if lease is not None and not folder.exit_file.exists():
+                if lease.heartbeat and folder.cancel_file.exists():  # a script of its own: nobody else writes its exit
+                    folder.write_exit(never_ran("cancel", folder.cancel_file.read_text(encoding="utf-8")))
                 processes.sweep(folder.job_environment, lease.pid, lease.start_ticks)
             self._ended(run_id)
         elif not launched:
             self._queue[run_id] = self._specs[run_id]
         elif not self._end_unstarted(run_id, "not_started", f"its supervisor failed: see {folder.stderr_file}"):
+            self._take_up(run_id)
+
+    def _meet(self, run_id: str) -> None:
+        """Take up a run that somebody else submitted and that has not ended."""
+        folder = self._folder(run_id)
+        if folder.spec_file.exists() and not folder.exit_file.exists():
+            self._specs[run_id] = folder.spec()
             self._take_up(run_id)
 
     def _end_unstarted(self, run_id: str, reason: str, message: str) -> bool:

@@ -71,10 +71,9 @@ def _run(folder: RunFolder, preloaded: bool, problem: str) -> Exit:
         return never_ran("not_started", problem)
     try:
         spec = folder.spec()
-        argv = job_argv(folder, spec)
         os.environ.update({**spec.env, **folder.job_environment})
         forked = preloaded and spec.function is not None
-        leader = _fork(folder, spec, argv) if forked else _spawn(argv)
+        leader = _fork(folder, spec) if forked else _spawn(job_argv(folder, spec))
     except (NotFound, ValueError, OSError) as error:
         return never_ran("not_started", f"cannot start the job: {error}")
     return Watch(folder, spec, leader, forked).until_gone()
@@ -104,7 +103,7 @@ def _spawn(argv: list[str]) -> int:
     )
 
 
-def _fork(folder: RunFolder, spec: RunSpec, argv: list[str]) -> int:
+def _fork(folder: RunFolder, spec: RunSpec) -> int:
     """Run a function in a fork of this process, with everything that its parent has imported."""
     shim = os.getpid()
     leader = os.fork()
@@ -119,7 +118,7 @@ def _fork(folder: RunFolder, spec: RunSpec, argv: list[str]) -> int:
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            sys.argv = argv
+            sys.argv = ["-c", *trainer_arguments(folder)]
             code = _call(folder, spec)
     except BaseException:
         traceback.print_exc()
@@ -128,12 +127,19 @@ def _fork(folder: RunFolder, spec: RunSpec, argv: list[str]) -> int:
 
 
 def job_argv(folder: RunFolder, spec: RunSpec) -> list[str]:
-    """The command line of a job that is executed."""
+    """The command line of a job. Raises ValueError where its spec names neither a command nor a function."""
     command = list(spec.command)
     if spec.function is not None:
         root = str(Path(__file__).parents[2])
         command = [sys.executable, "-P", "-c", f"import sys; sys.path.append({root!r}); {ENTRY}"]
-    return [*command, "--spec", str(folder.spec_file), "--output-dir", str(folder.path)]
+    if not command:
+        raise ValueError("its spec names neither a command nor a function")
+    return [*command, *trainer_arguments(folder)]
+
+
+def trainer_arguments(folder: RunFolder) -> list[str]:
+    """What every trainer gets."""
+    return ["--spec", str(folder.spec_file), "--output-dir", str(folder.path)]
 
 
 def _call(folder: RunFolder, spec: RunSpec) -> int:

@@ -20,7 +20,7 @@ from windlass.lab.lock import exclusive
 from windlass.lab.study import load_study
 from windlass.lab.trainer import code_and_data, job_template
 from windlass.loop.cycle import Bench
-from windlass.loop.driver import Event, Pause, Settled, drive
+from windlass.loop.driver import Event, Pause, Settled, Started, drive
 from windlass.records.decision import Decision, StudyRecord, StudyStatus
 from windlass.records.run import RunRecord, Status, make_run_id
 from windlass.records.study import Study
@@ -126,8 +126,8 @@ class Lab:
                     template=template,
                 )
                 for event in drive(bench, record, pause or Pause()):
-                    if isinstance(event, Settled):
-                        housekeeper.tidy(event.run)
+                    if isinstance(event, (Started, Settled)):
+                        housekeeper.look_after(event.run)
                     if on_event is not None:
                         on_event(event)
             return self.study(chosen.name)
@@ -213,6 +213,7 @@ class Lab:
         )
         with closing(LocalExecutor(self.runs_root, 1)) as executor:
             executor.submit([again])
+            upkeep.describe(self.runs_root, again.id)
             try:
                 while executor.active():
                     executor.wait()

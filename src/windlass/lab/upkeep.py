@@ -21,6 +21,7 @@ from windlass.lab.lock import holder
 from windlass.records.decision import StudyRecord, StudyStatus
 from windlass.records.run import FailureKind, RunRecord, Status
 from windlass.runs import index
+from windlass.runs.capture import capture
 from windlass.runs.compact import compact
 from windlass.runs.folder import RunFolder, write_atomic
 from windlass.store.decisions import DecisionLog
@@ -46,6 +47,14 @@ def tidy(runs_root: Path, run: RunRecord) -> None:
         print(f"run {run.id} is settled, but its reports could not be written: {error.strerror}", file=sys.stderr)
 
 
+def describe(runs_root: Path, run_id: str) -> None:
+    """Write down what a job of this lab runs on: host, packages, the git state of its code."""
+    folder = RunFolder(runs_root / run_id)
+    spec = folder.spec()
+    source = Path(spec.python_path[0]) if spec.python_path else Path.cwd()
+    capture(folder, source, spec.command or (spec.function or "",))
+
+
 class Housekeeper:
     """Tidies settled runs in the background, so that a free slot never waits for a report."""
 
@@ -62,13 +71,17 @@ class Housekeeper:
         self._waiting.put(None)
         self._thread.join()
 
-    def tidy(self, run: RunRecord) -> None:
+    def look_after(self, run: RunRecord) -> None:
+        """Describe what a run that started runs on; tidy one that has ended."""
         self._waiting.put(run)
 
     def _work(self) -> None:
         while (run := self._waiting.get()) is not None:
             try:
-                tidy(self._runs_root, run)
+                if run.status.terminal:
+                    tidy(self._runs_root, run)
+                else:
+                    describe(self._runs_root, run.id)
             except Exception as error:
                 print(f"reports of run {run.id} failed: {error!r}; see: windlass doctor", file=sys.stderr)
 

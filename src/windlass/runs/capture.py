@@ -12,6 +12,7 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ LARGEST_DIFF = 4 * 2**20  #: bytes
 GIT_TIMEOUT_S = 20.0
 
 
-def capture(folder: RunFolder, source: Path) -> None:
-    """Write environment.json and, for a dirty work tree that holds ``source``, git.diff."""
+def capture(folder: RunFolder, source: Path, argv: Sequence[str] | None = None) -> None:
+    """Write environment.json and, for a dirty work tree that holds ``source``, git.diff.
+
+    ``packages`` are those of ``executable``, this process's interpreter; ``argv`` is what ran, by default this script.
+    """
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         git, diff = _git(source)
         environment = {
@@ -31,7 +35,7 @@ def capture(folder: RunFolder, source: Path) -> None:
             "cpu_count": os.cpu_count(),
             "python": platform.python_version(),
             "executable": sys.executable,
-            "argv": sys.argv,
+            "argv": list(sys.argv if argv is None else argv),
             "packages": packages(),
             "git": git,
         }

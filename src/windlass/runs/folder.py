@@ -134,8 +134,8 @@ class RunFolder:
     def report_file(self) -> Path:
         return self.path / "REPORT.md"
 
-    def create(self, spec: RunSpec) -> None:
-        """Make the folder with ``spec.json`` and ``config.yaml``. Doing it again is harmless: the first spec stays.
+    def create(self, spec: RunSpec) -> bool:
+        """Make the folder with ``spec.json`` and ``config.yaml``; False where it is there: the first spec stays.
 
         The folder appears whole: it is filled under a hidden name and renamed.
 
@@ -145,17 +145,25 @@ class RunFolder:
             there = self.spec()
             if (there.config, there.seed, there.number) != (spec.config, spec.seed, spec.number):
                 raise DuplicateId(f"run {self.id} exists with another spec", f"windlass runs show {self.id}")
-            return
+            return False
         hidden = self.path.with_name(f".{self.id}.{os.getpid()}.{os.urandom(4).hex()}")
-        hidden.mkdir(parents=True, mode=0o755)
-        for file, text in (
-            (self.spec_file, json.dumps(spec.to_dict(), ensure_ascii=False, indent=1)),
-            (self.config_file, "\n".join(_yaml_lines(spec.config, 0)) + "\n"),
-        ):
-            fd = os.open(hidden / file.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(fd, "w", encoding="utf-8") as written:
-                written.write(text)
-        os.rename(hidden, self.path)
+        try:
+            hidden.mkdir(parents=True)
+            for file, text in (
+                (self.spec_file, json.dumps(spec.to_dict(), ensure_ascii=False, indent=1)),
+                (self.config_file, "\n".join(_yaml_lines(spec.config, 0)) + "\n"),
+            ):
+                fd = os.open(hidden / file.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(fd, "w", encoding="utf-8") as written:
+                    written.write(text)
+            os.rename(hidden, self.path)
+        except BaseException:
+            for left in (hidden / self.spec_file.name, hidden / self.config_file.name):
+                left.unlink(missing_ok=True)
+            if hidden.is_dir():
+                hidden.rmdir()
+            raise
+        return True
 
     def spec(self) -> RunSpec:
         """Raises NotFound where there is no readable spec."""

@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from windlass.runs.folder import write_atomic
+from windlass.records.run import RunSpec
+from windlass.runs.folder import RunFolder, write_atomic
 
 INDEX_FILE, LATEST_FILE = "_index.jsonl", "LATEST"
 
@@ -17,7 +18,15 @@ INDEX_FILE, LATEST_FILE = "_index.jsonl", "LATEST"
 class Entry:
     id: str
     time: float
-    event: str  #: started, resumed, ended
+    event: str  #: queued, started, resumed, ended
+
+
+def enter(runs_root: Path, spec: RunSpec) -> RunFolder:
+    """The folder of a run, made and listed where it is new."""
+    folder = RunFolder(runs_root / spec.id)
+    if folder.create(spec):
+        append(runs_root, spec.id, "queued")
+    return folder
 
 
 def append(runs_root: Path, run_id: str, event: str) -> None:

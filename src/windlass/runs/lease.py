@@ -31,22 +31,18 @@ class Lease:
     boot_id: str
     pid: int
     start_ticks: int  #: of the process, in clock ticks since boot: tells it from a later one with its pid
-    job_pid: int | None = None
-    job_start_ticks: int | None = None
     heartbeat: bool = False  #: the holder touches the file; without it, the process alone counts
     lasts_s: float = 45.0  #: how long one sign of life lasts
     attempt: int = 1
 
     @classmethod
-    def of(cls, pid: int, job_pid: int | None = None, **more: Any) -> Self:
+    def of(cls, pid: int, **more: Any) -> Self:
         """The lease of a living process of this machine."""
         return cls(
             host=socket.gethostname(),
             boot_id=boot_id(),
             pid=pid,
             start_ticks=start_ticks(pid) or 0,
-            job_pid=job_pid,
-            job_start_ticks=start_ticks(job_pid) if job_pid is not None else None,
             **more,
         )
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
+
+import orjson
 
 from windlass.errors import StoreError
 from windlass.records.decision import Decision, StudyRecord, StudyStatus
@@ -22,6 +25,24 @@ def _plain(value: Any) -> Any:
 
 _text = json.JSONEncoder(separators=(",", ":"), default=_plain).encode
 _sorted_text = json.JSONEncoder(separators=(",", ":"), default=_plain, sort_keys=True).encode
+
+
+#: orjson reads integers beyond 64 bits as floats; a space in front of the text says that json has to read it
+_LONG_INTEGER = re.compile(r"\d{19}")
+
+
+def _write(data: Any) -> str:
+    text = _text(data)
+    return f" {text}" if _LONG_INTEGER.search(text) else text
+
+
+def _read(text: str) -> Any:
+    if text.startswith(" "):
+        return json.loads(text)
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:  # NaN, infinity, lone surrogates
+        return json.loads(text)
 
 
 def same(left: Any, right: Any) -> bool:
@@ -55,7 +76,7 @@ def run_to_text(run: RunRecord) -> str:
         "cpu_s": run.cpu_s,
     }
     try:
-        return _text(data)
+        return _write(data)
     except (TypeError, ValueError) as error:
         raise StoreError(f"run {run.id} cannot be stored: {error}", "Use JSON values in configs and tags.") from error
 
@@ -63,7 +84,7 @@ def run_to_text(run: RunRecord) -> str:
 def run_from_text(text: str) -> RunRecord:
     """The inverse of :func:`run_to_text`; raises StoreError on anything else."""
     try:
-        data = json.loads(text)
+        data = _read(text)
         data["status"] = Status(data["status"])
         if failure := data["failure"]:
             data["failure"] = Failure(kind=FailureKind(failure[0]), message=failure[1], traceback=failure[2])
@@ -83,7 +104,7 @@ def run_from_text(text: str) -> RunRecord:
 
 def decision_to_text(decision: Decision) -> str:
     try:
-        return _text(decision.to_dict())
+        return _write(decision.to_dict())
     except (TypeError, ValueError) as error:
         raise StoreError(
             f"decision {decision.number} of study {decision.study} cannot be stored: {error}", "Use JSON values."
@@ -92,21 +113,21 @@ def decision_to_text(decision: Decision) -> str:
 
 def decision_from_text(text: str) -> Decision:
     try:
-        return Decision.from_dict(json.loads(text))
+        return Decision.from_dict(_read(text))
     except (ValueError, TypeError, KeyError) as error:
         raise _damaged("decision", error) from error
 
 
 def study_to_text(study: StudyRecord) -> str:
     try:
-        return _text(asdict(study))
+        return _write(asdict(study))
     except (TypeError, ValueError) as error:
         raise StoreError(f"study {study.name} cannot be stored: {error}", "Use JSON values.") from error
 
 
 def study_from_text(text: str) -> StudyRecord:
     try:
-        data = json.loads(text)
+        data = _read(text)
         return StudyRecord(**{**data, "status": StudyStatus(data["status"])})
     except (ValueError, TypeError, KeyError) as error:
         raise _damaged("study", error) from error

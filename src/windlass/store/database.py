@@ -45,22 +45,37 @@ class Database:
             self.engine = _file_engine(self.path)
         with self._explained():
             self._bring_up_to_date()
+            self._file = self._identity()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent view of the database."""
+        self._check_identity()
         with self._explained(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction, alone in writing from its first statement on."""
+        self._check_identity()
         writing = self.engine.execution_options(windlass_write=True)
         with self._explained(), writing.connect() as connection, connection.begin():
             yield connection
 
     def close(self) -> None:
         self.engine.dispose()
+
+    def _identity(self) -> tuple[int, int] | None:
+        if self.path is None:
+            return None
+        status = os.stat(self.path)
+        return status.st_dev, status.st_ino
+
+    def _check_identity(self) -> None:
+        """Open connections go on in a file that was moved away; nothing must be written there."""
+        with self._explained():
+            if self._identity() != self._file:
+                raise StoreError(f"database {self.label} was replaced while it was open", "Start this command again.")
 
     def _bring_up_to_date(self) -> None:
         with self.engine.connect() as connection, connection.begin():

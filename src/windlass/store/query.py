@@ -1,20 +1,24 @@
 """From a search tree to the primary keys of the runs that match, in order.
 
 Values are always bound parameters. Every leaf becomes a condition that is true or false, never NULL, so that NOT means
-what it says. A statement takes one of two ways through the data:
+what it says. There are two ways through the data:
 
 walk
     along the index of the first order key, testing each run, up to the limit. Cost: limit / share of matches.
 gather
     first all runs that meet one selective condition, from its index, then test and sort those. Cost: their number.
 
-The walk's cost is estimated by testing the first runs of the index, the gathering's by a bounded count.
+On SQLite a walk that is not done after a while is broken off, and the most selective condition is gathered instead.
+PostgreSQL's planner makes that choice itself.
 """
 
 from __future__ import annotations
 
+import itertools
 import operator
-from collections.abc import Callable, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +28,7 @@ from sqlalchemy import (
     Connection,
     FromClause,
     Select,
+    UnaryExpression,
     and_,
     exists,
     false,
@@ -32,8 +37,11 @@ from sqlalchemy import (
     or_,
     select,
     true,
-    union,
+    union_all,
 )
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
+from sqlalchemy.sql.operators import custom_op
 
 from windlass.store.expression import (
     SORTABLE,
@@ -58,12 +66,17 @@ from windlass.store.schema import items, metrics, params, runs, tags
 
 Condition = ColumnElement[bool]
 Keys = Select[Any] | CompoundSelect[Any]
+#: columns by name
+Row = Mapping[str, ColumnElement[Any]] | ReadOnlyColumnCollection[str, Any]
 Test = Callable[[ColumnElement[Any]], Condition]
 
-_SAMPLE = 500  #: runs tested to estimate a walk
+_WALK_STEPS = 60_000  #: of SQLite's virtual machine, 1 to 3 ms: after one to two times as many a walk is broken off
 _GATHER_MOST = 20_000  #: a condition that more runs meet is not gathered
+_SORTABLE = (int(SORTABLE[0]), int(SORTABLE[-1]))
 _INDEXED = frozenset({"id", "status", "study", "name", "created", "ended", "duration"})
 _TABLES = {"metrics": metrics, "params": params, "tags": tags}
+_WALKED = {group: table.alias("walked") for group, table in _TABLES.items()}
+_GATHERED = runs.alias("gathered")
 _SIGNS: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq,
     "<": operator.lt,
@@ -85,17 +98,38 @@ def find(
     search = _Search(connection, names)
     keys = [key for key in keys if key.field.group == "run" or search.name(key.field) is not None]
     if limit is None or not keys:
-        return search.gather(search.smallest(node)[1], node, keys, limit, offset)
+        return search.gather(node, keys, limit, offset, search.smallest(node))
     walk = search.walk(keys[0])
-    if node != And(()):
-        wanted = offset + limit
-        hits = search.sample(walk, node)
-        steps = _SAMPLE * wanted / max(hits, 0.5)
-        if hits < wanted and steps > 4 * _SAMPLE:
-            count, selective = search.smallest(node)
-            if selective is not None and 2 * count < steps:
-                return search.gather(selective, node, keys, limit, offset)
-    return search.along(walk, node, keys[1:], limit, offset)
+    if not search.sqlite or node == And(()):
+        return search.along(walk, node, keys[1:], limit, offset)
+    try:
+        with _broken_off(connection):
+            return search.along(walk, node, keys[1:], limit, offset)
+    except _BrokenOff:
+        selective = search.smallest(node)
+        if selective is None:
+            return search.along(walk, node, keys[1:], limit, offset)
+        return search.gather(node, keys, limit, offset, selective)
+
+
+class _BrokenOff(Exception):
+    """A statement took too many steps."""
+
+
+@contextmanager
+def _broken_off(connection: Connection) -> Iterator[None]:
+    """Raises _BrokenOff from any statement on SQLite that takes long."""
+    handle: Any = connection.connection.dbapi_connection
+    calls = itertools.count()  # the first may come at any step: a prepared statement goes on counting where it was
+    handle.set_progress_handler(lambda: next(calls) > 0, _WALK_STEPS)
+    try:
+        yield
+    except OperationalError as error:
+        if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+            raise _BrokenOff from error
+        raise
+    finally:
+        handle.set_progress_handler(None, 0)
 
 
 @dataclass(frozen=True)
@@ -110,7 +144,7 @@ class _Walk:
 
     @property
     def ordering(self) -> list[ColumnElement[Any]]:
-        return [column.desc() if self.key.descending else column for column in self.columns]
+        return [_directed(column, self.key) for column in self.columns]
 
 
 class _Search:
@@ -124,42 +158,48 @@ class _Search:
 
     # conditions
 
-    def condition(self, node: Node, walk: _Walk | None = None) -> Condition:
-        """True or false for a row of ``runs``; inside a walk, its own field is read from the walk's row."""
+    def condition(self, node: Node, walk: _Walk | None = None, *, seek: bool = True) -> Condition:
+        """True or false for a row of ``runs``; inside a walk, its own field is read from the walk's row.
+
+        Without ``seek`` the conditions on ``runs`` are tests only, never a reason to take another index.
+        """
         match node:
             case And(nodes):
-                return and_(true(), *(self.condition(one, walk) for one in nodes))
+                return and_(true(), *(self.condition(one, walk, seek=seek) for one in nodes))
             case Or(nodes):
-                return or_(false(), *(self.condition(one, walk) for one in nodes))
+                return or_(false(), *(self.condition(one, walk, seek=seek) for one in nodes))
             case Not(inner):
-                return not_(self.condition(inner, walk))
+                return not_(self.condition(inner, walk, seek=seek))
             case leaf:
-                return self.leaf(leaf, walk)
+                return self.leaf(leaf, walk, seek)
 
-    def leaf(self, leaf: Leaf, walk: _Walk | None) -> Condition:
+    def leaf(self, leaf: Leaf, walk: _Walk | None, seek: bool) -> Condition:
         field = leaf.field
         if field.group == "run":
             column = runs.c[field.name]
             if isinstance(leaf, IsNull):
                 return column.is_(None)
-            test = self.test(leaf, runs)
+            test = self.test(leaf, {field.name: column if seek else self.unsought(column)})
             return and_(column.is_not(None), test) if column.nullable else test
         name = self.name(field)
         if name is None:
             return true() if isinstance(leaf, IsNull) else false()
         if walk is not None and field == walk.key.field:
-            return false() if isinstance(leaf, IsNull | IsNan | Contains) else self.test(leaf, walk.row)
+            return false() if isinstance(leaf, IsNull | IsNan | Contains) else self.test(leaf, walk.row.c)
+        row = self.table(leaf)
         if isinstance(leaf, IsNull):
-            row: FromClause = _TABLES[field.group].alias()
-            there = row.c.kind != Kind.NULL if field.group == "params" else true()
+            there = row.c.kind != int(Kind.NULL) if field.group == "params" else true()
             return not_(exists().where(row.c.run == runs.c.pk, row.c.name == name, there))
-        row = self.table(leaf).alias()
-        return exists().where(row.c.run == runs.c.pk, row.c.name == name, self.test(leaf, row))
+        return exists().where(row.c.run == runs.c.pk, row.c.name == name, self.test(leaf, row.c))
+
+    def unsought(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """``+column``: the same value, of which SQLite does not know that an index has it."""
+        return UnaryExpression(column, operator=custom_op("+"), type_=column.type) if self.sqlite else column
 
     def table(self, leaf: Leaf) -> FromClause:
         return items if isinstance(leaf, Contains) else _TABLES[leaf.field.group]
 
-    def test(self, leaf: Leaf, row: FromClause) -> Condition:
+    def test(self, leaf: Leaf, row: Row) -> Condition:
         """The leaf on the value of one row of its table."""
         field = leaf.field
         match leaf:
@@ -173,17 +213,17 @@ class _Search:
             case Like(_, sign, pattern):
                 return self.among(field, row, Kind.TEXT, lambda column: self.like(column, sign, pattern))
             case IsNan():
-                return row.c[field.aspect].is_(None) if field.group == "metrics" else row.c.kind == Kind.NAN
+                return row[field.aspect].is_(None) if field.group == "metrics" else row["kind"] == int(Kind.NAN)
             case IsNull():
                 raise AssertionError("IS NULL is about the row, not about its value")
 
-    def among(self, field: Field, row: FromClause, kind: Kind, test: Test) -> Condition:
-        """``test`` on the column of ``row`` that holds values of ``kind``; false for values of other kinds."""
+    def among(self, field: Field, row: Row, kind: Kind, test: Test) -> Condition:
+        """``test`` on the column that holds values of ``kind``; false for values of other kinds."""
         if field.group != "params":
-            return test(row.c[_column(field)])
+            return test(row[_column(field)])
         if kind is Kind.TEXT:
-            return and_(row.c.kind == kind, row.c.number.is_(None), test(row.c.text))
-        return and_(row.c.kind == kind, test(row.c.number))
+            return and_(row["kind"] == int(kind), row["number"].is_(None), test(row["text"]))
+        return and_(row["kind"] == int(kind), test(row["number"]))
 
     def like(self, column: ColumnElement[Any], sign: str, pattern: str) -> Condition:
         if not self.sqlite:
@@ -201,51 +241,47 @@ class _Search:
         if field.group == "run":
             column = runs.c[field.name]
             return _Walk(key, runs, runs, (column,), column.is_not(None) if column.nullable else true())
-        row = _TABLES[field.group].alias()
+        row = _WALKED[field.group]
         columns = _sort_columns(field, row)
-        sortable = row.c.kind.between(SORTABLE[0], SORTABLE[-1]) if field.group == "params" else columns[0].is_not(None)
+        there = row.c.kind.between(*_SORTABLE) if field.group == "params" else columns[0].is_not(None)
         source = row.join(runs, runs.c.pk == row.c.run)
-        return _Walk(key, source, row, columns, and_(row.c.name == self.name(field), sortable))
-
-    def sample(self, walk: _Walk, node: Node) -> int:
-        """How many of the first runs of the index match."""
-        first = select(runs.c.pk).select_from(walk.source).where(walk.present).order_by(*walk.ordering).limit(_SAMPLE)
-        tested = select(func.count()).select_from(runs).where(runs.c.pk.in_(first), self.condition(node))
-        return int(self.connection.execute(tested).scalar_one())
+        return _Walk(key, source, row, columns, and_(row.c.name == self.name(field), there))
 
     def along(self, walk: _Walk, node: Node, rest: Sequence[OrderKey], limit: int, offset: int) -> list[int]:
         source, ordering = self.sorted_by(rest, walk.source)
         having = (
             select(runs.c.pk)
             .select_from(source)
-            .where(walk.present, self.condition(node, walk))
+            .where(walk.present, self.condition(node, walk, seek=walk.row is runs))
             .order_by(*walk.ordering, *ordering)
         )
-        found = self.keys(having.limit(limit).offset(offset))
+        found = self.keys(having.limit(limit).offset(offset or None))
         field = walk.key.field
-        everywhere = field.group == "run" and not runs.c[field.name].nullable
-        if len(found) == limit or everywhere or _requires(node, field):
+        if len(found) == limit or _is_everywhere(field) or _requires(node, field):
             return found
         skip = 0
         if offset and not found:
             total = select(func.count()).select_from(having.order_by(None).subquery())
             skip = offset - int(self.connection.execute(total).scalar_one())
-        if field.group == "run":
-            lacking: Condition = runs.c[field.name].is_(None)
-        else:
-            lacking = not_(exists().where(walk.row.c.run == runs.c.pk, walk.present))
-        source, ordering = self.sorted_by(rest, runs)
-        after = select(runs.c.pk).select_from(source).where(lacking, self.condition(node)).order_by(*ordering)
-        return found + self.keys(after.limit(limit - len(found)).offset(skip))
+        lacking = runs.c[field.name].is_(None) if field.group == "run" else not_(exists(walk.row).where(walk.present))
+        return found + self.gather(node, rest, limit - len(found), skip, self.smallest(node), lacking)
 
     def gather(
-        self, selective: Keys | None, node: Node, keys: Sequence[OrderKey], limit: int | None, offset: int
+        self,
+        node: Node,
+        keys: Sequence[OrderKey],
+        limit: int | None,
+        offset: int,
+        selective: Keys | None,
+        also: Condition | None = None,
     ) -> list[int]:
         source, ordering = self.sorted_by(keys, runs)
-        statement = select(runs.c.pk).select_from(source).where(self.condition(node)).order_by(*ordering)
+        statement = select(runs.c.pk).select_from(source).where(self.condition(node, seek=selective is None))
         if selective is not None:
             statement = statement.where(runs.c.pk.in_(selective))
-        return self.keys(statement.limit(limit).offset(offset or None))
+        if also is not None:
+            statement = statement.where(also)
+        return self.keys(statement.order_by(*ordering).limit(limit).offset(offset or None))
 
     def sorted_by(self, keys: Sequence[OrderKey], source: FromClause) -> tuple[FromClause, list[ColumnElement[Any]]]:
         """``source`` joined with what the keys need, and the ordering: the missing last, ties by id."""
@@ -257,44 +293,49 @@ class _Search:
                 row = _TABLES[key.field.group].alias()
                 on = [row.c.run == runs.c.pk, row.c.name == self.name(key.field)]
                 if key.field.group == "params":
-                    on.append(row.c.kind.between(SORTABLE[0], SORTABLE[-1]))
+                    on.append(row.c.kind.between(*_SORTABLE))
                 source = source.outerjoin(row, and_(*on))
                 columns = _sort_columns(key.field, row)
-            ordering += [(column.desc() if key.descending else column.asc()).nulls_last() for column in columns]
+            ordering += [_directed(column, key).nulls_last() for column in columns]
         return source, [*ordering, runs.c.id]
 
-    def smallest(self, node: Node) -> tuple[int, Keys | None]:
+    def smallest(self, node: Node) -> Keys | None:
         """The condition, of those that every match meets, with the fewest runs; None where all are too common."""
-        best: tuple[int, Keys | None] = (_GATHER_MOST + 1, None)
+        best: Keys | None = None
+        fewest = _GATHER_MOST
         for one in node.nodes if isinstance(node, And) else (node,):
             keys = self.selection(one)
             if keys is not None:
-                counted = select(func.count()).select_from(keys.limit(best[0]).subquery())
+                counted = select(func.count()).select_from(keys.limit(fewest).subquery())
                 count = int(self.connection.execute(counted).scalar_one())
-                if count < best[0]:
-                    best = (count, keys)
+                if count < fewest:
+                    best, fewest = keys, count
         return best
 
     def selection(self, node: Node) -> Keys | None:
         """All runs that meet a condition, read from one index; None where no index has them."""
         match node:
             case And():
-                return self.smallest(node)[1]
+                return self.smallest(node)
             case Or(nodes):
                 parts = [self.selection(one) for one in nodes]
                 known = [part for part in parts if part is not None]
-                return union(*known) if len(known) == len(parts) else None
+                return union_all(*known) if len(known) == len(parts) else None
             case Compare(field) | In(field) | Contains(field):
                 if field.group == "run":
-                    row: FromClause = runs.alias()
-                    return select(row.c.pk).where(self.test(node, row)) if field.name in _INDEXED else None
-                row = self.table(node).alias()
-                return select(row.c.run).where(row.c.name == (self.name(field) or 0), self.test(node, row))
+                    row: FromClause = _GATHERED
+                    return select(row.c.pk).where(self.test(node, row.c)) if field.name in _INDEXED else None
+                row = self.table(node)
+                return select(row.c.run).where(row.c.name == (self.name(field) or 0), self.test(node, row.c))
             case _:
                 return None
 
     def keys(self, statement: Keys) -> list[int]:
         return list(self.connection.execute(statement).scalars())
+
+
+def _directed(column: ColumnElement[Any], key: OrderKey) -> UnaryExpression[Any]:
+    return column.desc() if key.descending else column.asc()
 
 
 def _column(field: Field) -> str:
@@ -310,6 +351,10 @@ def _sort_columns(field: Field, row: FromClause) -> tuple[ColumnElement[Any], ..
 def _one_of(values: Sequence[Value], kind: Kind) -> Test:
     data = [value.data for value in values if value.kind is kind]
     return lambda column: column.in_(data)
+
+
+def _is_everywhere(field: Field) -> bool:
+    return field.group == "run" and not runs.c[field.name].nullable
 
 
 def _requires(node: Node, field: Field) -> bool:

@@ -125,9 +125,9 @@ class SqlStore:
     ) -> list[RunRecord]:
         node, keys = parse(expression), parse_order(order_by)
         with self._database.read() as connection:
-            names = self._known_names(
-                connection, {*_names_in(node), *(name for key in keys for name in _name(key.field))}
-            )
+            used = {*_names_in(node), *(name for key in keys for name in _name(key.field))}
+            names = self._known_names(connection, used)
+            self._names.update(names)
             return list(_bodies(connection, find(connection, names, node, keys, limit, offset)))
 
     def close(self) -> None:

@@ -1,0 +1,329 @@
+"""Figures drawn with plotly: for notebooks as they are, for ``report.html`` through ``page``.
+
+All of them are SVG (no WebGL): they draw without a GPU and under a strict content security policy. Text of a user's is
+escaped for plotly's own little HTML.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from windlass.errors import MissingExtra
+from windlass.report.figures import (
+    LearningCurves,
+    OptimisationHistory,
+    RunPoint,
+    State,
+    Timeline,
+    Tradeoff,
+)
+from windlass.report.parameters import ParallelCoordinates, ParameterEffect
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+COLOURS: Mapping[State, str] = {
+    State.COMPLETED: "#4c78a8",
+    State.GUARD_BROKEN: "#d9902f",
+    State.FAILED: "#c8443f",
+    State.CANCELLED: "#8d99a6",
+    State.ACTIVE: "#6aa84f",
+}
+SYMBOLS: Mapping[State, str] = {
+    State.COMPLETED: "circle",
+    State.GUARD_BROKEN: "circle-open",
+    State.FAILED: "x-thin",
+    State.CANCELLED: "line-ew",
+    State.ACTIVE: "diamond-open",
+}
+BEST = "#0f766e"
+SMALL = 300  #: height in pixels of a figure that shares its row with another
+INK, GRID, PALE = "#1f2933", "#e8ecf1", "#c9d1db"
+#: from the best run to the worst
+RANKS = ("#0f766e", "#3aa08f", "#8fc4b7", "#c3cbd4", "#dfe3e8")
+
+
+def require_plotly() -> None:
+    """Raises MissingExtra where plotly is not installed."""
+    try:
+        import plotly  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("figures need plotly, which is not installed", "pip install 'windlass[report]'") from error
+
+
+def text(label: str) -> str:
+    """A user's text for plotly, which reads a little HTML and ``%{…}`` templates."""
+    return html.escape(label, quote=True).replace("\n", "<br>")
+
+
+def draw_history(data: OptimisationHistory) -> Figure:
+    figure = _figure(height=380)
+    numbers = np.array([point.number for point in data.points])
+    seen = np.isfinite(data.values)
+    figure.add_scatter(
+        x=numbers, y=data.best, mode="lines", line={"color": BEST, "width": 2.5, "shape": "hv"}, name="best so far",
+        hoverinfo="skip",
+    )  # fmt: skip
+    for state in State:
+        chosen = np.array([point.state is state for point in data.points]) & seen
+        if chosen.any():
+            _runs(figure, data.points, chosen, numbers, data.values, state)
+    _failed_rug(figure, data.points, numbers, ~seen)
+    figure.update_xaxes(title="run")
+    figure.update_yaxes(title=f"{text(data.metric)} ({data.direction})", type="log" if data.log else "linear")
+    _improvements(figure, data, numbers)
+    return figure
+
+
+def _improvements(figure: Figure, data: OptimisationHistory, numbers: np.ndarray) -> None:
+    """The runs that became the best of their time."""
+    best, previous = data.best, np.concatenate([[np.nan], data.best[:-1]])
+    improved = np.isfinite(best) & ((best != previous) | ~np.isfinite(previous))
+    if improved.any():
+        marker = {"color": BEST, "size": 11, "line": {"color": "white", "width": 1.5}}
+        _scatter(figure, data.points, improved, numbers, data.values, name="became best", mode="markers", marker=marker)
+
+
+def draw_parallel_coordinates(data: ParallelCoordinates) -> Figure:
+    """Lines over axes 0, 1, 2, …; inactive parameters lie on a lane below. One trace a fifth of the ranking."""
+    figure = _figure(height=440)
+    count = len(data.axes)
+    lane = -0.13
+    groups = [(State.FAILED, "did not complete", COLOURS[State.FAILED], 0.3)]
+    named = ("worst fifth", "fourth fifth", "third fifth", "second fifth", "best fifth")
+    band = np.floor(np.where(np.isfinite(data.rank), data.rank, 0) * 4.9999).astype(int)
+    for state, name, colour, opacity in groups:
+        chosen = [i for i, point in enumerate(data.points) if not math.isfinite(data.rank[i])]
+        _lines(figure, data, chosen, lane, name=name, colour=colour, opacity=opacity, width=1)
+        del state
+    for level, name in zip(range(4, -1, -1), named, strict=True):
+        chosen = [i for i in range(len(data.points)) if math.isfinite(data.rank[i]) and band[i] == level]
+        opacity, width = (0.9, 1.8) if level == 0 else (0.55, 1)
+        _lines(figure, data, chosen, lane, name=name, colour=RANKS[level], opacity=opacity, width=width)
+    shapes = [
+        {"type": "line", "x0": i, "x1": i, "y0": 0, "y1": 1, "line": {"color": INK, "width": 1}, "layer": "above"}
+        for i in range(count)
+    ]
+    notes = [_note(i, 1.07, f"<b>{text(axis.name)}</b>", size=12) for i, axis in enumerate(data.axes)]
+    for i, axis in enumerate(data.axes):
+        notes += [
+            _note(i, place, text(_short(label)), size=10, xanchor="left", xshift=5, bgcolor="rgba(255,255,255,0.75)")
+            for place, label in axis.ticks
+        ]
+    if np.isnan(data.positions[:, : max(0, count - 1)]).any():
+        notes.append(_note(0, lane, "inactive", size=10, xanchor="right", xshift=-8, color="#66727f"))
+    figure.update_layout(
+        shapes=shapes, annotations=notes, margin={"l": 60, "r": 70, "t": 60, "b": 20}, dragmode="select"
+    )
+    figure.update_xaxes(visible=False, range=[-0.15, max(count - 1, 1) + 0.3], fixedrange=True)
+    figure.update_yaxes(visible=False, range=[lane - 0.06, 1.12], fixedrange=True)
+    figure.update_layout(selectdirection="any", newselection={"line": {"color": BEST, "width": 1.5}})
+    return figure
+
+
+def _lines(
+    figure: Figure, data: ParallelCoordinates, chosen: Sequence[int], lane: float, *, name: str, colour: str,
+    opacity: float, width: float,
+) -> None:  # fmt: skip
+    if not chosen or not data.axes:
+        return
+    xs: list[float | None] = []
+    ys: list[float | None] = []
+    labels: list[str] = []
+    last = len(data.axes) - 1
+    for i in chosen:
+        label = text(data.points[i].label)
+        for axis, place in enumerate(data.positions[i]):
+            missing_outcome = axis == last and not math.isfinite(place)
+            xs.append(None if missing_outcome else axis)
+            ys.append(None if missing_outcome else float(place) if math.isfinite(place) else lane)
+            labels.append(label)
+        xs.append(None)
+        ys.append(None)
+        labels.append("")
+    figure.add_scatter(
+        x=xs, y=ys, text=labels, mode="lines+markers", name=name, opacity=opacity, hovertemplate="%{text}<extra></extra>",
+        line={"color": colour, "width": width}, marker={"color": colour, "size": 3 + width},
+        unselected={"marker": {"opacity": 1}},
+    )  # fmt: skip
+
+
+def draw_effect(data: ParameterEffect, log_target: bool = False) -> Figure:
+    """Numbers as a scatter over their scale, categories as jittered columns with their median."""
+    figure = _figure(height=SMALL, legend=False)
+    finite = np.isfinite(data.outcomes)
+    if data.kind == "category":
+        places = {level: i for i, level in enumerate(data.levels)}
+        base = np.array([places[value] for value in data.values], dtype=float)
+        x = base + _jitter(len(base))
+        for level, place in places.items():
+            outcomes = data.outcomes[finite & (base == place)]
+            if len(outcomes):
+                middle = float(np.median(outcomes))
+                figure.add_scatter(
+                    x=[place - 0.3, place + 0.3], y=[middle, middle], mode="lines", line={"color": INK, "width": 2},
+                    hovertemplate=f"median of {text(level)}: {middle:.6g} ({len(outcomes)} runs)<extra></extra>",
+                )  # fmt: skip
+        figure.update_xaxes(
+            tickvals=list(places.values()),
+            ticktext=[text(_short(level, 18)) for level in places],
+            range=[-0.5, len(places) - 0.5],
+        )
+    else:
+        x = np.array(data.values, dtype=float)
+        figure.update_xaxes(type="log" if data.kind == "log" else "linear")
+        if data.kind == "log":
+            figure.update_xaxes(dtick=1 if x.max() > 10 * x.min() else None, exponentformat="power")
+    for state in (State.COMPLETED, State.GUARD_BROKEN):
+        chosen = np.array([point.state is state for point in data.points], dtype=bool) & finite
+        if chosen.any():
+            _runs(figure, data.points, chosen, x, data.outcomes, state)
+    _failed_rug(figure, data.points, x, ~finite)
+    share = "" if data.effect is None else f" · explains {data.effect:.0%}"
+    figure.update_layout(
+        title={"text": f"<b>{text(data.name)}</b>{share}", "font": {"size": 13}, "x": 0.02, "y": 0.96},
+        margin={"l": 60, "r": 14, "t": 40, "b": 40},
+    )
+    figure.update_yaxes(title=text(data.target), type="log" if log_target else "linear")
+    return figure
+
+
+def _jitter(count: int) -> np.ndarray:
+    """A fixed spread in -0.22 to 0.22: the same figure every time."""
+    return (np.arange(count) * 0.6180339887498949 % 1 - 0.5) * 0.44
+
+
+def draw_curves(data: LearningCurves, best: str | None) -> Figure:
+    """The run ``best`` stands out; a run that diverged ends in a cross."""
+    figure = _figure(height=400)
+    for curve in sorted(data.curves, key=lambda c: c.point.id == best):
+        point, is_best = curve.point, curve.point.id == best
+        colour = BEST if is_best else COLOURS[point.state]
+        figure.add_scatter(
+            x=curve.steps, y=curve.values, mode="lines" if len(curve.steps) > 1 else "markers",
+            name=f"#{point.number}" + (" best" if is_best else f" {point.state}" * (not point.counts)),
+            opacity=1 if is_best else 0.55, line={"color": colour, "width": 3 if is_best else 1.3},
+            text=[text(point.label)] * len(curve.steps),
+            hovertemplate="step %{x} · %{y:.6g}<br>%{text}<extra></extra>",
+        )  # fmt: skip
+        if curve.diverged_at is not None:
+            level = float(curve.values[-1]) if len(curve.values) else 0.0
+            figure.add_scatter(
+                x=[curve.diverged_at], y=[level], mode="markers", showlegend=False, text=[text(point.label)],
+                marker={"symbol": "x", "size": 10, "color": COLOURS[State.FAILED]},
+                hovertemplate="not finite from step %{x}<br>%{text}<extra></extra>",
+            )  # fmt: skip
+    values = np.concatenate([curve.values for curve in data.curves]) if data.curves else np.empty(0)
+    wide = len(values) > 2 and bool((values > 0).all()) and values.max() > 100 * values.min()
+    figure.update_xaxes(title="step")
+    figure.update_yaxes(title=text(data.metric), type="log" if wide else "linear")
+    figure.update_layout(showlegend=len(data.curves) <= 30, hovermode="closest")
+    return figure
+
+
+def draw_timeline(data: Timeline) -> Figure:
+    """One bar a run, one row a slot; times in UTC."""
+    figure = _figure(height=130 + 34 * min(data.slots, 24))
+    for state in State:
+        bars = [bar for bar in data.bars if bar.point.state is state]
+        if bars:
+            figure.add_bar(
+                y=[f"slot {bar.slot + 1}" for bar in bars], orientation="h", name=str(state), width=0.72,
+                base=[bar.start * 1000 for bar in bars], x=[max(bar.end - bar.start, 0.0) * 1000 for bar in bars],
+                marker={"color": COLOURS[state], "line": {"color": "white", "width": 1}},
+                text=[text(bar.point.label) for bar in bars], textposition="none",
+                customdata=[f"{bar.end - bar.start:.2f} s{' so far' if bar.open else ''}" for bar in bars],
+                hovertemplate="%{customdata}<br>%{text}<extra></extra>",
+            )  # fmt: skip
+    slots = [f"slot {i + 1}" for i in range(data.slots)]
+    figure.update_xaxes(type="date", showgrid=True)
+    figure.update_yaxes(categoryorder="array", categoryarray=slots[::-1], showgrid=False)
+    figure.update_layout(barmode="overlay", bargap=0.2)
+    return figure
+
+
+def draw_tradeoff(data: Tradeoff) -> Figure:
+    figure = _figure(height=420)
+    front = list(data.front)
+    if front:
+        figure.add_scatter(
+            x=data.x[front], y=data.y[front], mode="lines+markers", name="no run is better in both",
+            line={"color": BEST, "width": 2, "dash": "dot"},
+            marker={"color": BEST, "size": 11, "line": {"color": "white", "width": 1.5}},
+            text=[text(data.points[i].label) for i in front], hovertemplate="%{text}<extra></extra>",
+        )  # fmt: skip
+    finite = np.isfinite(data.x) & np.isfinite(data.y)
+    for state in State:
+        chosen = np.array([point.state is state for point in data.points], dtype=bool) & finite
+        chosen[front] = False
+        if chosen.any():
+            _runs(figure, data.points, chosen, data.x, data.y, state)
+    figure.update_xaxes(title=f"{text(data.metrics[0])} ({data.directions[0]})", showgrid=True)
+    figure.update_yaxes(title=f"{text(data.metrics[1])} ({data.directions[1]})")
+    return figure
+
+
+def _figure(*, height: int, legend: bool = True) -> Figure:
+    require_plotly()
+    from plotly.graph_objects import Figure
+
+    figure = Figure()
+    axis = {"gridcolor": GRID, "linecolor": PALE, "zeroline": False, "ticks": "outside", "tickcolor": PALE}
+    figure.update_layout(
+        template="none",
+        height=height,
+        font={"family": "Inter, system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif", "size": 12, "color": INK},
+        margin={"l": 70, "r": 20, "t": 36, "b": 48},
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        showlegend=legend,
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 11}},
+        hovermode="closest",
+        hoverlabel={"align": "left", "bgcolor": "white", "bordercolor": PALE, "font": {"size": 11, "color": INK}},
+        xaxis={**axis, "showgrid": False, "automargin": True},
+        yaxis={**axis, "automargin": True},
+    )
+    return figure
+
+
+def _runs(
+    figure: Figure, points: Sequence[RunPoint], chosen: np.ndarray, x: np.ndarray, y: np.ndarray, state: State
+) -> None:
+    marker = {"color": COLOURS[state], "size": 7, "symbol": SYMBOLS[state], "opacity": 0.75, "line": {"width": 1}}
+    _scatter(figure, points, chosen, x, y, name=str(state), mode="markers", marker=marker)
+
+
+def _scatter(
+    figure: Figure, points: Sequence[RunPoint], chosen: np.ndarray, x: np.ndarray, y: np.ndarray, **style: Any
+) -> None:
+    index = [int(i) for i in np.flatnonzero(chosen)]
+    labels = [text(points[i].label) for i in index]
+    figure.add_scatter(x=x[index], y=y[index], text=labels, hovertemplate="%{text}<extra></extra>", **style)
+
+
+def _failed_rug(figure: Figure, points: Sequence[RunPoint], x: np.ndarray, missing: np.ndarray) -> None:
+    """Runs without a value as crosses along the bottom, so that a failure is seen where it happened."""
+    figure.update_layout(yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True})
+    for state in (State.FAILED, State.COMPLETED, State.GUARD_BROKEN, State.CANCELLED, State.ACTIVE):
+        chosen = missing & np.array([point.state is state for point in points], dtype=bool)
+        if not chosen.any():
+            continue
+        failed = state in (State.FAILED, State.COMPLETED, State.GUARD_BROKEN)
+        colour = COLOURS[State.FAILED if failed else state]
+        marker = {"symbol": "x" if failed else SYMBOLS[state], "size": 7, "color": colour}
+        name = str(state) if state not in (State.COMPLETED, State.GUARD_BROKEN) else "no finite value"
+        height = np.full(len(x), 0.02)
+        _scatter(figure, points, chosen, x, height, name=name, mode="markers", marker=marker, yaxis="y2")
+
+
+def _note(x: float, y: float, label: str, *, size: int, color: str = INK, **style: Any) -> dict[str, Any]:
+    return {"x": x, "y": y, "text": label, "showarrow": False, "font": {"size": size, "color": color}, **style}
+
+
+def _short(label: str, limit: int = 16) -> str:
+    return label if len(label) <= limit else label[: limit - 1] + "…"
