@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,6 @@ def test_a_program_in_another_language(executor: LocalExecutor) -> None:
     ("command", "message"),
     [
         (("no-such-trainer",), "No such file or directory: 'no-such-trainer'"),
-        (("/etc/hostname",), "Exec format error: '/etc/hostname'"),
         ((), "neither a command nor a function"),
         (("echo", "nul\0byte"), "null byte"),
     ],
@@ -151,6 +151,15 @@ def test_commands_that_cannot_start(executor: LocalExecutor, command: tuple[str,
     run = run_to_end(executor, job(*command))
     assert failed(run) is FailureKind.ERROR and run.failure is not None
     assert message in run.failure.message
+
+
+def test_a_script_that_is_not_executable(executor: LocalExecutor, tmp_path: Path) -> None:
+    trainer = tmp_path / "train.sh"
+    trainer.write_text("echo no")
+    for mode, message in ((0o644, "Permission denied"), (0o755, "Exec format error")):
+        trainer.chmod(mode)
+        run = run_to_end(executor, job(str(trainer)))
+        assert run.failure is not None and f"{message}: '{trainer}'" in run.failure.message
 
 
 # limits
@@ -363,6 +372,8 @@ def test_jobs_outlive_the_executor_and_are_taken_up_again(executor: LocalExecuto
     specs = [script(wait + f"sys.exit({code})") for code in (5, 6, 7)]
     specs.append(script("open('count', 'a').write('x'); raise SystemExit(8)"))
     lab = start_lab(runs, specs)
+    for spec in specs[:3]:
+        wait_for_file(runs / spec.id / "count")
     (launcher,) = processes.children(lab.pid)
     kill(lab)
     assert gone(launcher), "the launcher ends with the executor"
@@ -400,7 +411,10 @@ def test_a_job_whose_shim_died_while_nobody_watched_is_swept(executor: LocalExec
 
 def test_a_cancellation_that_was_not_carried_out_is(executor: LocalExecutor, runs: Path) -> None:
     specs = [script(HOLD) for _ in range(3)]
-    kill(start_lab(runs, specs))
+    lab = start_lab(runs, specs)
+    for spec in specs:
+        wait_for_file(runs / spec.id / "here")
+    kill(lab)
     RunFolder(runs / specs[0].id).cancel_file.write_text("asked for, then the lab died")
     executor.submit(specs)
     for spec in specs[1:]:
@@ -414,8 +428,7 @@ def test_a_lease_of_another_boot_is_a_lost_run(executor: LocalExecutor, runs: Pa
     spec = script("print('{\"metrics\": {}}')")
     folder = RunFolder(runs / spec.id)
     folder.create(spec)
-    mine = Lease.of(os.getpid())
-    claim(folder, Lease(host=mine.host, boot_id="another", pid=mine.pid, start_ticks=mine.start_ticks))
+    claim(folder, replace(Lease.of(os.getpid()), boot_id="another"))
     assert failed(run_to_end(executor, spec)) is FailureKind.LOST
 
 

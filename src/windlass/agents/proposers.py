@@ -134,7 +134,7 @@ class LocalExploiter:
             def candidates(known: dict[str, Any] = known, rng: np.random.Generator = rng) -> Iterator[dict[str, Any]]:
                 width = step
                 while True:
-                    yield space.repair(space.decode(_mutate(space, known, rng, width)))
+                    yield space.repair(_mutate(space, known, rng, width))
                     width = min(0.5, width * 1.02)
 
             values = _draw(situation, candidates(), taken)
@@ -143,20 +143,20 @@ class LocalExploiter:
         return proposals
 
 
-def _mutate(space: Space, known: Mapping[str, Any], rng: np.random.Generator, width: float) -> np.ndarray:
-    """A neighbour of ``known`` in the unit cube, shape (dimensions,); what ``known`` lacks is drawn afresh."""
+def _mutate(space: Space, known: Mapping[str, Any], rng: np.random.Generator, width: float) -> dict[str, Any]:
+    """Flat values near ``known``; what it lacks is drawn afresh, what does not move stays as it is, to the bit."""
     fresh = rng.random(space.dimensions)
     point = space.encode(known, fill=np.nan)
     point = np.where(np.isnan(point), fresh, point)
     moves = rng.random(space.dimensions) < max(0.3, 2 / space.dimensions)
     moves[rng.integers(space.dimensions)] = True
-    stepped = point + rng.normal(0.0, width, space.dimensions)
-    stepped = np.abs(stepped)
+    stepped = np.abs(point + rng.normal(0.0, width, space.dimensions))
     stepped = np.where(stepped > 1, 2 - stepped, stepped)
     jumps = space.unordered & (rng.random(space.dimensions) < 0.3)
     moved = np.where(space.unordered, np.where(jumps, fresh, point), stepped)
-    mutant: np.ndarray = np.clip(np.where(moves, moved, point), 0, 1)
-    return mutant
+    values = space.decode(np.clip(np.where(moves, moved, point), 0, 1))
+    still = [name for name in values if name in known and not moves[space.slices[name]].any()]
+    return {**values, **{name: known[name] for name in still}}
 
 
 PROPOSERS: Mapping[str, Proposer] = {

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from windlass.cli.show import STATUS_STYLE, json_out, out, say
+from windlass.cli.show import STATUS_STYLE, json_out, out, out_markdown, out_table, say
 from windlass.errors import DriftError
 from windlass.lab import Lab
 
@@ -80,7 +80,7 @@ def _show_list(expression: str, lab: Path | None, limit: int, order_by: str | No
         table.add_column(column, no_wrap=True)
     for run, row in zip(runs, listed.rows, strict=True):
         table.add_row(*map(escape, row), style=STATUS_STYLE[run.status] if not run.status.terminal else None)
-    out(table)
+    out_table(table)
     if len(runs) == limit:
         say(f"The first {limit}; more with --limit")
 
@@ -94,8 +94,6 @@ def show(run_id: RunArgument = "latest", lab: LabOption = None, as_json: JsonOpt
       windlass runs show latest
       windlass runs show 3f2a9c --json
     """
-    from rich.markdown import Markdown
-
     from windlass.report.run import run_summary
     from windlass.report.tables import run_dict
 
@@ -113,7 +111,7 @@ def show(run_id: RunArgument = "latest", lab: LabOption = None, as_json: JsonOpt
             }
         )
         return
-    out(Markdown(run_summary(run, folder)))
+    out_markdown(run_summary(run, folder))
     if decision:
         out(f"\nDecided as #{decision.number} by {decision.proposal.proposer}: {decision.proposal.reason}")
     out(f"Folder: {folder.path}")
@@ -128,14 +126,12 @@ def compare(run_a: RunArgument, run_b: RunArgument, lab: LabOption = None, as_js
       windlass runs compare 3f2a9c 81b04d
       windlass runs compare 3f2a9c latest --json
     """
-    from rich.markdown import Markdown
-
     with Lab(lab) as opened:
         comparison = opened.compare(run_a, run_b)
     if as_json:
         json_out(comparison.to_dict())
     else:
-        out(Markdown(comparison.markdown()))
+        out_markdown(comparison.markdown())
 
 
 @app.command()
@@ -154,15 +150,13 @@ def replay(
       windlass runs replay 3f2a9c
       windlass runs replay latest --tolerance 1e-6 --json
     """
-    from rich.markdown import Markdown
-
     with Lab(lab) as opened:
         say(f"Replaying {opened.get(run_id).id} ...")
         run, verdict = opened.replay(run_id, tolerance=tolerance)
     if as_json:
         json_out({"run": run.id, **verdict.to_dict()})
     else:
-        out(Markdown(verdict.markdown()))
+        out_markdown(verdict.markdown())
         out(f"Replayed as {run.id}")
     if not verdict.reproduced:
         raise typer.Exit(DriftError.exit_code)

@@ -9,9 +9,11 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.live import Live as RichLive
+from rich.markdown import Markdown
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Table
 from rich.text import Text
 
 from windlass.lab import Event, Lab, Pausing, Planned, Resumed, Settled, Started, Stopped
@@ -35,6 +37,19 @@ STATUS_STYLE = {
 def out(text: Any, *, markup: bool = False) -> None:
     """A result, to stdout."""
     _stdout.print(text, markup=markup)
+
+
+def out_table(table: Table) -> None:
+    """A table to stdout, never cut: on a narrow terminal its lines wrap."""
+    Console(width=10_000, highlight=False, soft_wrap=True).print(table)
+
+
+def out_markdown(text: str) -> None:
+    """Rendered on a terminal; as it is into a pipe or a file."""
+    if _stdout.is_terminal:
+        _stdout.print(Markdown(text))
+    else:
+        print(text, end="")
 
 
 def say(text: str, *, markup: bool = False) -> None:

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from windlass.cli.runs import JsonOption, LabOption
-from windlass.cli.show import duration, json_out, out, say
+from windlass.cli.show import duration, json_out, out, out_table, say
 from windlass.errors import MissingExtra
 from windlass.lab import Lab, load_study
 
@@ -41,7 +41,7 @@ def list_studies(lab: LabOption = None, as_json: JsonOption = False) -> None:
         best = f"{row['objective']} {row['best']:.5g}" if row["best"] is not None else ""
         cells = (row["name"], row["status"], row["runs"], row["failed"], best, duration(row["active_s"]))
         table.add_row(*map(str, cells), row["stopped_because"])
-    out(table)
+    out_table(table)
 
 
 @app.command()

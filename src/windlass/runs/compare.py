@@ -31,6 +31,10 @@ class MetricDelta:
     relative: float | None
     verdict: Literal["better", "worse", "equal", "changed", "only in A", "only in B"]  #: of B; better needs a direction
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; NaN and infinity as strings, as everywhere in Windlass."""
+        return encoded(asdict(self))
+
 
 def metric_delta(metric: str, a: float | None, b: float | None, direction: Direction | None = None) -> MetricDelta:
     """A value that is not finite is worse than any finite one, whatever the direction."""
@@ -68,8 +72,8 @@ class Comparison:
             "b": _run(self.b),
             "config": [change.to_dict() for change in self.config],
             "equal_parameters": self.equal_parameters,
-            "metrics": [_encoded(asdict(delta)) for delta in self.metrics],
-            "paired": [_encoded(asdict(test)) for test in self.paired],
+            "metrics": [delta.to_dict() for delta in self.metrics],
+            "paired": [encoded(asdict(test)) for test in self.paired],
             "notes": list(self.notes),
             "fingerprints": [change.to_dict() for change in self.fingerprints],
             "environment": [change.to_dict() for change in self.environment],
@@ -186,5 +190,5 @@ def _run(run: RunRecord) -> dict[str, Any]:
     }
 
 
-def _encoded(values: Mapping[str, Any]) -> dict[str, Any]:
+def encoded(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: encode_number(value) if isinstance(value, float) else value for key, value in values.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,14 +45,15 @@ def environment_changes(folder_a: RunFolder, folder_b: RunFolder) -> tuple[Chang
             return ()
         words = ["recorded" if isinstance(seen, dict) else "not recorded" for seen in (seen_a, seen_b)]
         return (Change(name="environment", a=words[0], b=words[1], kind="changed"),)
-    return changes({**flatten(seen_a), **_uncommitted(folder_a)}, {**flatten(seen_b), **_uncommitted(folder_b)})
+    return changes(_surroundings(seen_a, folder_a), _surroundings(seen_b, folder_b))
 
 
-def _uncommitted(folder: RunFolder) -> dict[str, str]:
-    try:
-        return {"git.diff": "sha256 " + hashlib.sha256(folder.git_diff_file.read_bytes()).hexdigest()[:12]}
-    except OSError:
-        return {}
+def _surroundings(recorded: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
+    """Without ``argv``, which names the run's own folder."""
+    flat = flatten({name: value for name, value in recorded.items() if name != "argv"})
+    with suppress(OSError):
+        flat["git.diff"] = "sha256 " + hashlib.sha256(folder.git_diff_file.read_bytes()).hexdigest()[:12]
+    return flat
 
 
 def _same(x: Any, y: Any) -> bool:

@@ -29,6 +29,7 @@ class Holder(StrEnum):
 class Lease:
     host: str
     boot_id: str
+    pid_namespace: str  #: where ``pid`` means something: a container has its own
     pid: int
     start_ticks: int  #: of the process, in clock ticks since boot: tells it from a later one with its pid
     heartbeat: bool = False  #: the holder touches the file; without it, the process alone counts
@@ -41,6 +42,7 @@ class Lease:
         return cls(
             host=socket.gethostname(),
             boot_id=boot_id(),
+            pid_namespace=pid_namespace(),
             pid=pid,
             start_ticks=start_ticks(pid) or 0,
             **more,
@@ -51,10 +53,19 @@ class Lease:
         known = {f.name for f in fields(cls)}
         return cls(**{key: value for key, value in data.items() if key in known})
 
+    @property
+    def visible(self) -> bool:
+        """Whether this process can look the holder's pid up."""
+        return self.boot_id == boot_id() and self.pid_namespace == pid_namespace()
+
 
 def boot_id() -> str:
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()
+
+
+def pid_namespace() -> str:
+    return os.readlink("/proc/self/ns/pid")
 
 
 def start_ticks(pid: int) -> int | None:
@@ -95,7 +106,7 @@ def read_lease(folder: RunFolder) -> Lease | None:
 
 def open_holder(lease: Lease) -> int | None:
     """A pidfd of the holder; None where it is not a living process of this machine and boot."""
-    if lease.boot_id != boot_id():
+    if not lease.visible:
         return None
     try:
         pidfd = os.pidfd_open(lease.pid)
@@ -110,22 +121,21 @@ def open_holder(lease: Lease) -> int | None:
 def holder(folder: RunFolder, now: float | None = None) -> Holder:
     """Whether somebody still answers for a run.
 
-    On this machine the process counts, at once. Of other machines, and of processes that hang, the last sign of life
-    counts: older than the lease lasts, or implausibly far in the future (a clock that jumped), the holder is dead.
+    Where the process can be seen, it alone decides, at once: one that is stopped, or a laptop that slept, is not lost.
+    Of a process elsewhere the last sign of life counts; without a heartbeat (a shim), only its own machine knows.
     """
     lease = read_lease(folder)
     if lease is None:
-        return Holder.NONE
-    here = lease.host == socket.gethostname()
-    if here and (lease.boot_id != boot_id() or start_ticks(lease.pid) != lease.start_ticks):
-        return Holder.DEAD
+        return Holder.DEAD if folder.lease_file.exists() else Holder.NONE
+    if lease.visible:
+        return Holder.ALIVE if start_ticks(lease.pid) == lease.start_ticks else Holder.DEAD
     if not lease.heartbeat:
-        return Holder.ALIVE if here else Holder.DEAD
+        return Holder.DEAD if lease.host == socket.gethostname() else Holder.ALIVE
     try:
         age = (time.time() if now is None else now) - folder.lease_file.stat().st_mtime
     except OSError:
         return Holder.DEAD
-    return Holder.ALIVE if -lease.lasts_s <= age <= lease.lasts_s or (here and age < 0) else Holder.DEAD
+    return Holder.ALIVE if abs(age) <= lease.lasts_s else Holder.DEAD  # the future: a clock that differs a little
 
 
 class Heartbeat:

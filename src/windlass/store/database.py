@@ -90,35 +90,28 @@ class Database:
             if found is None:
                 _create_tables(connection)
             elif found != schema.HEAD:
-                self._upgrade(connection, found)
-
-    def _upgrade(self, connection: Connection, found: str) -> None:
-        from alembic.command import upgrade
-        from alembic.config import Config
-        from alembic.script import ScriptDirectory
-
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-        config.attributes["connection"] = connection
-        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-        if found not in known:
-            raise StoreError(
-                f"{self.label} was written by a newer Windlass (schema {found}; this one knows {schema.HEAD})",
-                "pip install --upgrade windlass",
-            )
-        upgrade(config, "head")
+                try:
+                    upgrade(connection)
+                except LookupError:
+                    raise StoreError(
+                        f"{self.label} was written by a newer Windlass (schema {found}; this one knows {schema.HEAD})",
+                        "pip install --upgrade windlass",
+                    ) from None
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         """Turns the database's errors into a StoreError; mistakes of this package stay what they are."""
         try:
             yield
-        except DBAPIError as error:
-            raise self._error(error.orig or error) or error from error
-        except (sqlite3.Error, OSError) as error:
-            raise self._error(error) or error from error
+        except (DBAPIError, sqlite3.Error, OSError) as error:
+            told = self._error((error.orig or error) if isinstance(error, DBAPIError) else error)
+            if told is None:
+                raise
+            raise told from error
 
     def _error(self, error: BaseException) -> StoreError | None:
+        if isinstance(error, FileNotFoundError):
+            return StoreError(f"database {self.label} is gone", "windlass reindex")
         if isinstance(error, OSError):
             return StoreError(f"cannot write {self.label}: {error.strerror or error}", f"ls -ld {self._folder}")
         if self.path is None:
@@ -146,6 +139,25 @@ class Database:
     @property
     def _folder(self) -> str:
         return str(self.path.parent) if self.path else ""
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring a database to ``schema.HEAD``, in the transaction of ``connection``.
+
+    Raises LookupError where its revision is unknown to this code.
+    """
+    from alembic.command import upgrade as run_migrations
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    found = _revision(connection)
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if found is not None and found not in known:
+        raise LookupError(found)
+    run_migrations(config, "head")
 
 
 def _is_file(place: str) -> bool:

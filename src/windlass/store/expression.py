@@ -44,7 +44,7 @@ def typed(value: Any) -> Value:
         try:
             number = float(value)
         except OverflowError:
-            number = math.copysign(math.inf, value)
+            number = math.inf if value > 0 else -math.inf
         return Value(Kind.NAN) if math.isnan(number) else Value(Kind.NUMBER, number)
     if value is None:
         return Value(Kind.NULL)

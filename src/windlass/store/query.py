@@ -263,7 +263,10 @@ class _Search:
         if offset and not found:
             total = select(func.count()).select_from(having.order_by(None).subquery())
             skip = offset - int(self.connection.execute(total).scalar_one())
-        lacking = runs.c[field.name].is_(None) if field.group == "run" else not_(exists(walk.row).where(walk.present))
+        if field.group == "run":
+            lacking: Condition = runs.c[field.name].is_(None)
+        else:
+            lacking = not_(exists().where(walk.row.c.run == runs.c.pk, walk.present))
         return found + self.gather(node, rest, limit - len(found), skip, self.smallest(node), lacking)
 
     def gather(

@@ -21,7 +21,7 @@ from windlass.store.database import Database
 from windlass.store.expression import And, Field, Kind, Node, Not, Or, comparable_text, typed
 from windlass.store.lifecycle import RECENT, advance, check_decision, check_identity, only_match
 from windlass.store.query import find
-from windlass.store.search import parse, parse_order
+from windlass.store.search import ASPECTS, parse, parse_order
 
 T = TypeVar("T")
 
@@ -222,10 +222,9 @@ class _Rows:
         self.describe(pk, run)
 
     def describe(self, pk: int, run: RunRecord) -> None:
-        for name, m in self.interned(run.metrics):
-            self.new[schema.metrics].append(
-                {"run": pk, "name": name, "last": m.last, "min": m.min, "max": m.max, "step": m.step}
-            )
+        for name, summary in self.interned(run.metrics):
+            numbers = {aspect: _or_null(getattr(summary, aspect)) for aspect in ASPECTS}
+            self.new[schema.metrics].append({"run": pk, "name": name, **numbers})
         for name, text in self.interned(run.tags):
             self.new[schema.tags].append({"run": pk, "name": name, "text": comparable_text(text)})
 
@@ -266,6 +265,11 @@ def _value(value: Any) -> tuple[int, float | None, str | None]:
     seen = typed(value)
     data = seen.data
     return int(seen.kind), data if isinstance(data, float) else None, data if isinstance(data, str) else None
+
+
+def _or_null(number: float) -> float | None:
+    """NaN is NULL; infinity stays (SQLite and PostgreSQL both have it)."""
+    return number if number == number else None
 
 
 def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
