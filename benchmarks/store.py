@@ -37,7 +37,7 @@ QUESTIONS = [
     (
         "status = 'completed'",
         "metrics.auc desc",
-        "SELECT body FROM metric m JOIN run r USING (run) WHERE m.name = 'auc' AND status = 'completed' "
+        "SELECT body FROM metric m CROSS JOIN run r USING (run) WHERE m.name = 'auc' AND status = 'completed' "
         "ORDER BY last DESC, id LIMIT 100",
     ),
     (

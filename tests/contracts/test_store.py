@@ -449,6 +449,8 @@ EXPRESSIONS = [
     ("(status = 'pending' or metrics.auc > 0.3) and params.model = 'mlp'", {2}),
     ("NOT (params.model = 'svm' OR tags.team = '') AND number = 2", {2}),
     ("not not params.on = true", {1}),
+    (" or ".join(["not (metrics.auc < 0 or number in (" + ",".join(["3"] * 10) + "))"] * 100), {1, 2, 4, 5}),
+    ("number in (" + ",".join(["3"] * 1999) + ", 2)", {2, 3}),
 ]
 
 
@@ -520,6 +522,7 @@ MISTAKES = [
     ("name like 5", 10, "pattern"),
     ("not " * 60 + "number = 1", 200, "nested deeper"),
     (" or ".join(["number = 1"] * 201), 2800, "more than 200"),
+    ("number in (" + ",".join(["1"] * 2001) + ")", 4011, "more than 2000"),
 ]
 
 

@@ -128,7 +128,7 @@ def test_a_torn_last_line_waits_and_the_next_writer_starts_afresh(folder: RunFol
     again = Journal(folder.journal_file)
     again.metrics({"loss": 0.5}, 2)
     found = read_journal(folder)
-    assert found.series["loss"].steps == [0, 2] and found.bad_lines == 1
+    assert found.series["loss"].steps.tolist() == [0, 2] and found.bad_lines == 1
 
 
 def test_garbage_is_counted_and_passed_over(folder: RunFolder) -> None:
@@ -138,7 +138,7 @@ def test_garbage_is_counted_and_passed_over(folder: RunFolder) -> None:
         b'{"time":1,"step":2,"metrics":{"loss":2}}\n'
     )
     found = read_journal(folder)
-    assert found.series["loss"].values == [1, 2] and found.bad_lines >= 5
+    assert found.series["loss"].values.tolist() == [1, 2] and found.bad_lines >= 5
     assert summaries(folder)["loss"].count == 2
 
 
@@ -162,7 +162,7 @@ def test_threads_and_processes_share_a_journal(folder: RunFolder) -> None:
     assert os.waitpid(child, 0)[1] == 0
     found = read_journal(folder)
     assert found.bad_lines == 0
-    assert {name: s.values for name, s in found.series.items()} == {
+    assert {name: s.values.tolist() for name, s in found.series.items()} == {
         name: list(range(2000)) for name in ("t0", "t1", "t2", "child", "main")
     }
 
@@ -194,7 +194,7 @@ def test_a_full_disk_never_stops_training_and_everything_arrives_later(
     now[0] += 10
     journal.metrics({"loss": -1.0}, 2000)
     found = read_journal(folder)
-    assert found.series["loss"].steps == list(range(2001)) and found.bad_lines <= 1
+    assert found.series["loss"].steps.tolist() == list(range(2001)) and found.bad_lines <= 1
 
 
 def test_a_journal_that_cannot_be_opened_is_no_error_and_is_bounded(
@@ -209,7 +209,7 @@ def test_a_journal_that_cannot_be_opened_is_no_error_and_is_bounded(
     now[0] += 5
     journal.metrics({"loss": 0.5}, 1000)
     found = read_journal(RunFolder(path.parent))
-    kept = found.series["loss"].steps
+    kept = found.series["loss"].steps.tolist()
     assert kept == list(range(int(kept[0]), 1001)) and 50 < len(kept) < 1000
     assert found.notes == [f"{1001 - len(kept)} events were dropped while the journal could not be written"]
 
@@ -264,3 +264,62 @@ def test_a_resumed_run_has_one_curve(folder: RunFolder, compacted: bool) -> None
     assert values.tolist() == [*range(100, 106), *range(206, 212)]
     summary = summaries(folder)["loss"]
     assert (summary.min, summary.max, summary.last, summary.count) == (100, 211, 211, 12)
+
+
+def test_counted_steps_go_on_after_compaction(folder: RunFolder) -> None:
+    journal = Journal(folder.journal_file)
+    for value in range(5):
+        journal.metrics({"loss": value})
+    compact(folder)
+    for value in range(5, 8):
+        journal.metrics({"loss": value})
+    assert read_metric(folder, "loss")[0].tolist() == list(range(8))
+    assert read_metrics(folder)["step"].to_list() == list(range(8))
+
+
+def test_odd_lines_have_one_meaning(folder: RunFolder) -> None:
+    folder.journal_file.write_text(
+        '{"time":1,"step":0,"metrics":{"loss":NaN}}\n{"time":1,"metrics":null}\n{"x":[1\n2],"metrics":{"loss":9}}\n'
+        '{"time":1,"step":1,"metrics":{"loss":1.5}}'
+    )
+    found = read_journal(folder)
+    assert math.isnan(found.series["loss"].values[0]) and found.series["loss"].values.tolist()[1:] == [1.5]
+    assert read_metric(folder, "loss")[0].tolist() == [0, 1]
+    compact(folder)
+    assert read_metric(folder, "loss")[0].tolist() == [0, 1], "the last line, whole but for its end, counts once"
+
+
+def test_a_columnar_file_that_does_not_fit_is_passed_over(folder: RunFolder) -> None:
+    journal = Journal(folder.journal_file)
+    for step in range(50):
+        journal.metrics({"loss": step}, step)
+    compact(folder)
+    sound = folder.metrics_file.read_bytes()
+    folder.metrics_file.write_bytes(sound[:4] + b"\xff" * 200 + sound[204:])
+    assert len(read_metric(folder, "loss")[0]) == 50
+    folder.metrics_file.write_bytes(sound)
+    folder.journal_file.write_text('{"time":1,"step":0,"metrics":{"loss":7}}\n')
+    assert read_metric(folder, "loss")[2].tolist() == [7]
+
+
+def test_a_signal_that_logs_during_an_outage_does_not_hang(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from pathlib import Path; from windlass.runs.journal import Journal\n"
+        f"journal = Journal(Path({str(tmp_path / 'absent' / 'journal.jsonl')!r}))\n"
+        "signal.signal(signal.SIGALRM, lambda *_: journal.event(note='signal'))\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)\n"
+        "for step in range(30000): journal.metrics({'loss': 0.5}, step)\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0)\n"
+        "sys.stderr.close(); journal.close()\n"
+    )
+    subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, check=True, timeout=60, stderr=subprocess.DEVNULL)
+
+
+def test_a_closed_journal_refuses_and_integers_beyond_floats_are_told(folder: RunFolder) -> None:
+    journal = Journal(folder.journal_file)
+    with pytest.raises(WindlassError, match="no number"):
+        journal.metrics({"loss": 10**400}, 0)
+    journal.close()
+    with pytest.raises(WindlassError, match="finished"):
+        journal.metrics({"loss": 1.0}, 0)
+    assert folder.journal_file.read_text() == ""

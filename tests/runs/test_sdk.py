@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import windlass as wl
@@ -103,7 +104,7 @@ def test_a_forked_child_that_exits_does_not_end_the_run(lab: Path) -> None:
     code = (
         "run = wl.start_run()\n"
         "pid = os.fork()\n"
-        "if pid == 0: run.log(step=0, child=1.0); sys.exit(0)\n"
+        "if pid == 0:\n    with run: run.log(step=0, child=1.0); sys.exit(0)\n"
         "os.waitpid(pid, 0)\n"
         "assert not run.folder.exit_file.exists(), 'the child ended it'\n"
         "run.log(step=1, loss=0.5); run.finish()\n"
@@ -165,6 +166,41 @@ def test_a_killed_script_is_resumed_with_its_curves(lab: Path) -> None:
     assert again.returncode != 0 and "is completed" in again.stderr
 
 
+def test_of_many_that_resume_one_run_one_does(lab: Path) -> None:
+    assert script(lab, "wl.start_run('x').log(step=1, loss=1)\nos.kill(os.getpid(), 9)").returncode == -signal.SIGKILL
+    resume = f"run = wl.start_run(resume={only_run(lab).id!r})"
+    code = f"import time, windlass as wl\n{resume}\ntime.sleep(3)\nprint(run.attempt)"
+    environment = {**ENVIRONMENT, "WINDLASS_LAB": str(lab)}
+    started = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    said = [process.communicate() for process in started]
+    assert sorted(out for out, _ in said) == [b"", b"", b"", b"2\n"]
+    assert sum(b"still running" in err for _, err in said) == 3
+
+
+def test_sigterm_of_a_script_is_on_record_as_killed(lab: Path) -> None:
+    argv = [sys.executable, "-c", "import windlass as wl, time\nwl.start_run().log(x=1)\ntime.sleep(60)"]
+    process = subprocess.Popen(argv, env={**ENVIRONMENT, "WINDLASS_LAB": str(lab)}, cwd=lab.parent)
+    until(lambda: [p for p in (lab / "runs").glob("*/journal.jsonl") if p.stat().st_size])
+    process.terminate()
+    assert process.wait() == -signal.SIGTERM
+    ended = only_run(lab).exit()
+    assert ended is not None and (ended.code, ended.signal, ended.reason) == (None, signal.SIGTERM, "exit")
+
+
+def test_final_values_are_those_of_the_highest_step(lab: Path) -> None:
+    with wl.start_run(lab=lab, config={"n": np.int64(3), "where": lab}) as run:
+        for step, value in [(3, 0.3), (1, 0.1), (2, 0.2)]:
+            run.log(step=step, loss=value)
+        run.log(step=2, late=1.0)
+    assert json.loads(run.folder.result_file.read_text())["metrics"] == {"loss": 0.3, "late": 1.0}
+    assert run.folder.spec().config == {"n": 3, "where": str(lab)}
+    with pytest.raises(StateError, match="finished"):
+        run.log(step=4, loss=0.0)
+
+
 def test_a_living_or_absent_run_cannot_be_resumed(lab: Path) -> None:
     run = wl.start_run(lab=lab)
     with pytest.raises(StateError, match="still running"):
@@ -190,11 +226,7 @@ def test_environment_and_dirty_diff_are_captured(lab: Path, tmp_path: Path) -> N
     work = tmp_path / "work"
     work.mkdir()
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@y", "-C", str(work)]
-    (work / "train.py").write_text(
-        "import windlass as wl\nfrom windlass.runs.folder import RunFolder\nimport time\n"
-        "with wl.start_run() as run:\n    run.log(loss=1)\n"
-        "    while not run.folder.environment_file.exists(): time.sleep(0.01)\n"
-    )
+    (work / "train.py").write_text("import windlass as wl\nwith wl.start_run() as run:\n    run.log(loss=1)\n")
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "-qm", "one"], check=True)

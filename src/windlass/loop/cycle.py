@@ -18,7 +18,7 @@ from windlass.jobs.collect import collect
 from windlass.jobs.protocol import Executor
 from windlass.records.content import digest
 from windlass.records.decision import Decision, Proposal, Strategy
-from windlass.records.run import RunRecord, RunSpec, Status, make_run_id
+from windlass.records.run import Failure, FailureKind, RunRecord, RunSpec, Status, make_run_id
 from windlass.records.study import Study
 from windlass.space.generate import ConfigGenerator
 from windlass.space.space import Space
@@ -183,7 +183,11 @@ def start(bench: Bench, run_id: str) -> RunRecord:
 def settle(bench: Bench, run_id: str) -> RunRecord:
     """Run folder -> store; safe to repeat."""
     if not bench.history[run_id].status.terminal:
-        bench.note(collect(bench.runs_root / run_id))
+        run = collect(bench.runs_root / run_id)
+        if not run.status.terminal:  # claimed by a supervisor that is not of this machine: the lab was copied
+            failure = Failure(kind=FailureKind.LOST, message="its supervisor cannot be found on this machine")
+            run = replace(run, status=Status.FAILED, failure=failure, ended=run.started)
+        bench.note(run)
     return bench.history[run_id]
 
 

@@ -55,6 +55,12 @@ def _represent_sequence(dumper: _Dumper, value: list[Any] | tuple[Any, ...]) -> 
     return dumper.represent_sequence(_TAG + "seq", value, flow_style=short)
 
 
+def _represent_text(dumper: _Dumper, value: str) -> yaml.Node:
+    plain = value.replace("\n", "").isprintable()
+    return dumper.represent_scalar(_TAG + "str", value, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _represent_text)
 _Dumper.add_representer(list, _represent_sequence)
 _Dumper.add_representer(tuple, _represent_sequence)
 

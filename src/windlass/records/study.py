@@ -127,8 +127,17 @@ Number = Annotated[float, BeforeValidator(_number)]
 Whole = Annotated[int, BeforeValidator(_whole)]
 Text = Annotated[str, BeforeValidator(_text)]
 Scalar = Annotated[bool | int | float | str, BeforeValidator(_scalar)]
-Seconds = Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=float | str), Field(gt=0)]
-Bytes = Annotated[int, BeforeValidator(parse_bytes, json_schema_input_type=int | str), Field(gt=0)]
+Positive = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+_DurationText = Annotated[str, Field(pattern=r"^\s*(\d+(\.\d+)?\s*[smhdSMHD]\s*)+$")]
+_SizeText = Annotated[str, Field(pattern=r"^\s*\d+(\.\d+)?\s*([KMGkmg][Ii]?)?[Bb]\s*$")]
+Seconds = Annotated[
+    float,
+    Field(gt=0),
+    BeforeValidator(parse_duration, json_schema_input_type=Annotated[float, Field(gt=0)] | _DurationText),
+]
+Bytes = Annotated[
+    int, Field(gt=0), BeforeValidator(parse_bytes, json_schema_input_type=Annotated[int, Field(gt=0)] | _SizeText)
+]
 Name = Annotated[
     Text,
     *_matching(
@@ -164,7 +173,9 @@ class Contains(Strict):
     contains: tuple[Scalar, ...] = Field(min_length=1)
 
     def holds(self, value: Any) -> bool:
-        return isinstance(value, (list, tuple, set, frozenset)) and set(self.contains) <= set(value)
+        return isinstance(value, (list, tuple, set, frozenset)) and all(
+            any(same(member, one) for one in value) for member in self.contains
+        )
 
 
 def _several(value: Any) -> Any:
@@ -309,7 +320,7 @@ class SetParameter(_Parameter):
     type: Literal["set"]
     choices: tuple[Scalar, ...] = Field(min_length=1)
     min_size: Whole = Field(0, ge=0)
-    max_size: Annotated[Whole, Field(ge=0)] | None = None
+    max_size: Annotated[int, Field(ge=0), BeforeValidator(_whole)] | None = None
 
     @model_validator(mode="after")
     def _sizes(self) -> Self:
@@ -321,7 +332,7 @@ class SetParameter(_Parameter):
 
 
 def _refuse_duplicates(choices: tuple[Scalar, ...]) -> None:
-    if len({(isinstance(c, bool), c) for c in choices}) != len(choices):
+    if len(set(choices)) != len(choices):  # 1, 1.0 and true are one value here: data frames and SQL agree
         raise ValueError(f"choices repeat a value: {list(choices)}")
 
 
@@ -417,15 +428,15 @@ class Guard(Interval):
 
 
 class Budget(Strict):
-    runs: Annotated[Whole, Field(ge=1)] | None = Field(default=None, description="runs in all, failed ones included")
+    runs: Positive | None = Field(default=None, description="runs in all, failed ones included")
     wall_time: Seconds | None = Field(default=None, description="of driving this study, for example 30m")
-    concurrent: Whole = Field(default=1, ge=1, description="runs at a time")
+    concurrent: Positive = Field(default=1, description="runs at a time")
     run_time: Seconds | None = Field(default=None, description="of one run")
     run_memory: Bytes | None = Field(default=None, description="of one run's whole process tree, for example 2GiB")
 
 
 class Stagnation(Strict):
-    runs: Whole = Field(ge=1, description="stop after this many settled runs without an improvement")
+    runs: Positive = Field(description="stop after this many settled runs without an improvement")
     min_improvement: Number = Field(0.0, ge=0, description="in units of the objective's scale")
 
 

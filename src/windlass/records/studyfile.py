@@ -51,14 +51,6 @@ def parse_study(text: str, source: str = "study.yaml") -> Study:
     return StudyFile(text, source).study()
 
 
-def study_from(data: Mapping[str, Any], source: str = "study") -> Study:
-    """The study that parsed data describe. Raises StudyError as :func:`parse_study` does, without lines."""
-    try:
-        return Study.model_validate(data)
-    except ValidationError as error:
-        raise study_error(_problems(error, data), source) from None
-
-
 def dump_study(study: Study) -> str:
     """YAML text that :func:`parse_study` reads back to an equal study; defaults are left out."""
     return dump_yaml(study.model_dump(mode="json", exclude_defaults=True))
@@ -68,8 +60,26 @@ def study_schema() -> dict[str, Any]:
     """The study file's JSON Schema (draft 2020-12), for editors.
 
     With yaml-language-server: ``# yaml-language-server: $schema=study.schema.json`` as a study file's first line.
+    A workload has defaults for space and objectives; other trainers need both.
     """
-    return {"$schema": SCHEMA_DIALECT, **Study.model_json_schema(), "title": "Windlass study"}
+    schema = Study.model_json_schema()
+    _close(schema)
+    schema["required"] = ["name", "trainer"]
+    schema["if"] = {"properties": {"trainer": {"required": ["workload"]}}}
+    schema["else"] = {"required": ["space", "objectives"]}
+    return {"$schema": SCHEMA_DIALECT, **schema, "title": "Windlass study"}
+
+
+def _close(schema: Any) -> None:
+    """No keys besides those that match a pattern: pydantic refuses them, and its schema does not say so."""
+    if isinstance(schema, dict):
+        if "patternProperties" in schema:
+            schema.setdefault("additionalProperties", False)
+        for part in schema.values():
+            _close(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            _close(part)
 
 
 def show_path(path: Path) -> str:

@@ -103,9 +103,9 @@ def optimisation_history(study: Study, metric: str, runs: Sequence[RunRecord]) -
 
 
 def is_wide(values: np.ndarray) -> bool:
-    """Whether positive values span more than a factor of 100."""
+    """Whether positive values span more than a factor of 10."""
     finite = values[np.isfinite(values)]
-    return len(finite) > 2 and bool((finite > 0).all() and finite.max() > 100 * finite.min())
+    return len(finite) > 2 and bool((finite > 0).all() and finite.max() > 10 * finite.min())
 
 
 def target_values(study: Study, runs: Sequence[RunRecord]) -> tuple[str, np.ndarray]:

@@ -1,102 +1,172 @@
-"""report.html: one file with its figures and plotly inside; nothing is loaded from anywhere."""
+"""``report.html``: one file that opens offline, with plotly inside.
+
+Under a content security policy that names the hashes of the two scripts: nothing else runs, nothing is loaded, whatever
+a run's name, parameters or messages contain.
+"""
 
 from __future__ import annotations
 
-import html
-from typing import TYPE_CHECKING
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from itertools import groupby
+from typing import Any
+from urllib.parse import quote
 
-from windlass.report.plots import SMALL, require_plotly
+from windlass.records.run import Status
+from windlass.report.blocks import Block, Bullets, Code, Drawing, Mono, Paragraph, RunId, Section, Table
+from windlass.report.figures import State
+from windlass.report.markdown import RUNS_FROM_STUDY
+from windlass.report.plots import COLOURS, require_plotly
+from windlass.report.story import budget_words, counts_words, story, verdict_words
+from windlass.report.study import StudyReport
+from windlass.runs.text import number, percent
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
-    from windlass.report.study import StudyReport
-
-#: nothing may be fetched; scripts and styles are the file's own
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-
-STYLE = """
-:root { --ink: #1f2933; --soft: #52606d; --line: #e1e6ec; --accent: #0f766e; --pale: #f6f8fa; }
-* { box-sizing: border-box; }
-body { margin: 0; color: var(--ink); background: white;
-  font: 15px/1.55 Inter, system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 40px 28px 80px; }
-h1 { font-size: 30px; line-height: 1.2; margin: 0 0 4px; letter-spacing: -0.01em; }
-h2 { font-size: 19px; margin: 44px 0 10px; padding-top: 14px; border-top: 1px solid var(--line); }
-p.about { color: var(--soft); margin: 0 0 22px; }
-ul.headline { list-style: none; margin: 0; padding: 16px 20px; background: var(--pale); border-radius: 8px;
-  border-left: 4px solid var(--accent); }
-ul.headline li { margin: 3px 0; overflow-wrap: anywhere; }
-ul.headline li:first-child { font-weight: 600; font-size: 16px; }
-nav { margin: 18px 0 0; font-size: 13px; }
-nav a { color: var(--accent); text-decoration: none; margin-right: 16px; white-space: nowrap; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13px; margin: 8px 0 14px; font-variant-numeric: tabular-nums; }
-th { text-align: left; font-weight: 600; color: var(--soft); border-bottom: 1px solid var(--line); }
-th, td { padding: 5px 14px 5px 0; vertical-align: top; }
-td { border-bottom: 1px solid #f0f3f6; }
-tr:hover td { background: #fafbfc; }
-code { font: 12.5px/1.45 ui-monospace, "SF Mono", "DejaVu Sans Mono", monospace; background: var(--pale);
-  padding: 1px 4px; border-radius: 4px; overflow-wrap: anywhere; }
-pre { background: var(--pale); padding: 12px 16px; border-radius: 8px; overflow-x: auto; }
-pre code { background: none; padding: 0; }
-.figures { display: grid; grid-template-columns: 1fr 1fr; gap: 10px 24px; }
-.figure { min-width: 0; grid-column: 1 / -1; }
-.figure.half { grid-column: auto; }
-@media (max-width: 800px) { .figure.half { grid-column: 1 / -1; } }
-footer { margin-top: 50px; color: var(--soft); font-size: 12px; }
-"""
+STATUS_COLOURS = {
+    Status.COMPLETED: COLOURS[State.COMPLETED],
+    Status.FAILED: COLOURS[State.FAILED],
+    Status.CANCELLED: COLOURS[State.CANCELLED],
+}
 
 
-def page(report: StudyReport) -> str:
+def study_page(report: StudyReport) -> str:
     """Raises MissingExtra where plotly is not installed."""
     require_plotly()
     from plotly.offline import get_plotlyjs
 
-    parts, links = [], []
-    for i, section in enumerate(report.sections):
-        drawn = section.draw() if section.draw is not None else []
-        if not (section.text or drawn):
-            continue
-        links.append(f'<a href="#s{i}">{html.escape(section.title)}</a>')
-        shown = "".join(_figure(figure, f"f{i}-{j}", half=_is_small(figure)) for j, figure in enumerate(drawn))
-        parts.append(f'<section id="s{i}"><h2>{html.escape(section.title)}</h2>{_render(section.text)}')
-        parts.append(f'<div class="figures">{shown}</div></section>' if shown else "</section>")
-    name = html.escape(report.study.name)
-    headline = "".join(f"<li>{html.escape(line)}</li>" for line in report.headline)
-    commands = html.escape("\n".join(report.next_steps))
+    sections = story(report)
+    writer = _Writer()
+    body = "\n".join(writer.section(section) for section in sections)
+    plotly, boot = get_plotlyjs(), _asset("page.js")
+    links = "".join(f'<a href="#{_anchor(section.title)}">{escape(section.title)}</a>' for section in sections)
+    policy = (
+        "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+        f"script-src {_hash(plotly)} {_hash(boot)}"
+    )
+    name = escape(report.study.name)
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{name} · Windlass</title><style>{STYLE}</style><script>{get_plotlyjs()}</script></head>
-<body><main>
-<h1>{name}</h1><p class="about">{html.escape(report.study.description)}</p>
-<ul class="headline">{headline}</ul><nav>{"".join(links)}</nav>
-{"".join(parts)}
-<section><h2>Next</h2><pre><code>{commands}</code></pre></section>
-<footer>Made by Windlass from run folders; every number can be traced to one.</footer>
-</main></body></html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{name} · study report</title>
+<style>{_asset("page.css")}</style>
+</head>
+<body>
+<header><div class="wide"><p class="kicker">Study report</p><h1>{name}</h1>
+<p class="verdict">{escape(verdict_words(report))}</p>
+<div class="cards">{_cards(report)}</div></div></header>
+<nav><div class="wide">{links}</div></nav>
+<main class="wide">
+{body}
+</main>
+<script type="application/json" id="figures">{writer.figures_json()}</script>
+<script>{plotly}</script>
+<script>{boot}</script>
+</body>
+</html>
 """
 
 
-def _render(text: str) -> str:
-    """Markdown to HTML; markup in the text is shown as text."""
-    from markdown_it import MarkdownIt
+class _Writer:
+    """Writes blocks and collects their figures; texts that repeat in figures are kept once."""
 
-    rendered: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-    return rendered.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
+    def __init__(self) -> None:
+        self._figures: list[dict[str, Any]] = []
+        self._texts: dict[str, int] = {}
+
+    def section(self, section: Section) -> str:
+        parts = []
+        for small, blocks in groupby(section.blocks, key=lambda b: isinstance(b, Drawing) and b.small):
+            html = "\n".join(self._block(block) for block in blocks)
+            parts.append(f'<div class="pair">{html}</div>' if small else html)
+        content = "\n".join(parts)
+        return f'<section id="{_anchor(section.title)}"><h2>{escape(section.title)}</h2>\n{content}\n</section>'
+
+    def figures_json(self) -> str:
+        """JSON that cannot end its script element."""
+        data = json.dumps({"texts": list(self._texts), "figures": self._figures}, separators=(",", ":"))
+        return data.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+    def _block(self, block: Block) -> str:
+        match block:
+            case Paragraph(text):
+                return f"<p>{escape(text)}</p>"
+            case Bullets(items):
+                return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
+            case Code():
+                return f"<pre><code>{escape(block.text.rstrip())}</code></pre>"
+            case Table():
+                return _table(block)
+            case Drawing():
+                return self._drawing(block)
+
+    def _drawing(self, drawing: Drawing) -> str:
+        data = json.loads(drawing.draw().to_json())
+        for trace in data["data"]:
+            if isinstance(trace.get("text"), list):
+                trace["text"] = [self._texts.setdefault(text, len(self._texts)) for text in trace["text"]]
+        data["brush"] = drawing.brush
+        self._figures.append(data)
+        caption = f"<figcaption>{escape(drawing.caption)}</figcaption>" if drawing.caption else ""
+        height = data["layout"]["height"]
+        return f'<figure>{caption}<div class="plot" style="height:{height}px"></div></figure>'
 
 
-def _figure(figure: Figure, name: str, *, half: bool) -> str:
-    drawn: str = figure.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        div_id=name,
-        default_width="100%",
-        config={"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]},
+def _table(table: Table) -> str:
+    def cells(row: Sequence[str], tag: str) -> str:
+        side = [' class="right"' if i in table.right else "" for i in range(len(row))]
+        return "".join(f"<{tag}{side[i]}>{_cell(cell)}</{tag}>" for i, cell in enumerate(row))
+
+    head = f"<thead><tr>{cells(table.header, 'th')}</tr></thead>" if any(table.header) else ""
+    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in table.rows)
+    html = f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
+    return f"<details><summary>{escape(table.folded)}</summary>{html}</details>" if table.folded else html
+
+
+def _cell(cell: str) -> str:
+    if isinstance(cell, RunId):
+        return f'<a class="run" href="{RUNS_FROM_STUDY}{quote(cell, safe="")}/REPORT.md">{escape(cell)}</a>'
+    return f"<code>{escape(cell)}</code>" if isinstance(cell, Mono) else escape(cell)
+
+
+def _cards(report: StudyReport) -> str:
+    cards = []
+    values = report.champion.values if report.champion else {}
+    gains = {delta.metric: delta for delta in report.gains}
+    for objective in report.study.objectives[:3]:
+        note: str = objective.direction
+        if (delta := gains.get(objective.metric)) is not None and report.reference is not None:
+            sign = f" ({percent(delta.relative)})" if delta.relative else ""
+            note = f"{objective.direction} · {report.reference[0]} {number(delta.a)}{sign}"
+        cards.append(_card(f"best {objective.metric}", number(values.get(objective.metric)), note))
+    total = len(report.runs)
+    shares = "".join(
+        f'<i style="width:{100 * count / total:.2f}%;'
+        f'background:{STATUS_COLOURS.get(status, COLOURS[State.ACTIVE])}"></i>'
+        for status, count in report.counts.items()
     )
-    return f'<div class="figure{" half" if half else ""}">{drawn}</div>'
+    cards.append(_card("runs", str(total), counts_words(report), f'<div class="bar">{shares}</div>'))
+    cards.append(_card("status", str(report.record.status), report.record.stopped_because or budget_words(report)))
+    return "".join(cards)
 
 
-def _is_small(figure: Figure) -> bool:
-    return bool(figure.layout.height == SMALL)
+def _card(title: str, value: str, note: str, extra: str = "") -> str:
+    lines = (f'<p class="{name}">{escape(text)}</p>' for name, text in (("title", title), ("value", value)))
+    return f'<div class="card">{"".join(lines)}{extra}<p class="note">{escape(note)}</p></div>'
+
+
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def _asset(name: str) -> str:
+    return (files("windlass.report") / name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

@@ -92,7 +92,8 @@ def _axis(name: str, parameter: Parameter, values: Sequence[Any]) -> tuple[Axis,
         column = np.array([_as_float(value) for value in values])
         bounds = np.array([parameter.low, parameter.high], dtype=float)
         finite = np.concatenate([bounds, column[np.isfinite(column)]])
-        return _numeric_axis(name, column, finite, log=parameter.log and bool((finite > 0).all()))
+        log = parameter.log and bool((finite > 0).all())
+        return _numeric_axis(name, column, finite, log=log, whole=parameter.type == "int")
     levels = category_levels(parameter, values)
     places = {level: (i + 0.5) / len(levels) for i, level in enumerate(levels)}
     column = np.array([math.nan if v is None else places.get(category(v), places.get(OTHER, math.nan)) for v in values])
@@ -104,13 +105,21 @@ def _as_float(value: Any) -> float:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
 
 
-def _numeric_axis(name: str, column: np.ndarray, within: np.ndarray, *, log: bool) -> tuple[Axis, np.ndarray]:
+def _numeric_axis(
+    name: str, column: np.ndarray, within: np.ndarray, *, log: bool, whole: bool = False
+) -> tuple[Axis, np.ndarray]:
     transform = np.log10 if log else np.asarray
     low, high = float(transform(within.min())), float(transform(within.max()))
     span = (high - low) or 1.0
     marks = [low + span * i / 4 for i in range(5)] if high > low else [low]
-    ticks = tuple(((mark - low) / span, f"{10**mark if log else mark:.3g}") for mark in marks)
+    if whole and not log and span <= 5:
+        marks = [low + i for i in range(round(span) + 1)] if high > low else [low]
+    ticks = tuple(((mark - low) / span, _mark(10**mark if log else mark)) for mark in marks)
     return Axis(name=name, kind="log" if log else "linear", ticks=ticks), (transform(column) - low) / span
+
+
+def _mark(value: float) -> str:
+    return f"{value:,.0f}".replace(",", " ") if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def category(value: Any) -> str:
@@ -135,7 +144,9 @@ class ParameterEffect:
 
     name: str
     kind: str  #: linear, log or category
+    whole: bool  #: whole numbers only
     target: str
+    maximize: bool  #: whether a higher target is better
     effect: float | None  #: share of the target's rank variance that it explains alone, 0 to 1; None: too few runs
     points: tuple[RunPoint, ...]
     values: tuple[Any, ...]  #: numbers, or levels of a category
@@ -168,7 +179,9 @@ def parameter_effects(study: Study, runs: Sequence[RunRecord]) -> tuple[Paramete
             ParameterEffect(
                 name=name,
                 kind="log" if log else "linear" if numeric else "category",
+                whole=parameter.type == "int",
                 target=target,
+                maximize=len(study.objectives) > 1 or study.objectives[0].direction == "maximize",
                 effect=explained(values, outcomes[active], numeric=numeric),
                 points=tuple(points[i] for i in active),
                 values=tuple(values),

@@ -21,6 +21,7 @@ from windlass.report.figures import (
     State,
     Timeline,
     Tradeoff,
+    is_wide,
 )
 from windlass.report.parameters import ParallelCoordinates, ParameterEffect
 
@@ -42,6 +43,7 @@ SYMBOLS: Mapping[State, str] = {
     State.ACTIVE: "diamond-open",
 }
 BEST = "#0f766e"
+UPRIGHT_AXES = 8  #: more axes than this have their names tilted
 SMALL = 300  #: height in pixels of a figure that shares its row with another
 INK, GRID, PALE = "#1f2933", "#e8ecf1", "#c9d1db"
 #: from the best run to the worst
@@ -74,9 +76,9 @@ def draw_history(data: OptimisationHistory) -> Figure:
         if chosen.any():
             _runs(figure, data.points, chosen, numbers, data.values, state)
     _failed_rug(figure, data.points, numbers, ~seen)
-    figure.update_xaxes(title="run")
-    figure.update_yaxes(title=f"{text(data.metric)} ({data.direction})", type="log" if data.log else "linear")
     _improvements(figure, data, numbers)
+    figure.update_xaxes(title="run")
+    figure.update_layout(yaxis=_scale(f"{data.metric} ({data.direction})", data.values, log=data.log))
     return figure
 
 
@@ -94,13 +96,10 @@ def draw_parallel_coordinates(data: ParallelCoordinates) -> Figure:
     figure = _figure(height=440)
     count = len(data.axes)
     lane = -0.13
-    groups = [(State.FAILED, "did not complete", COLOURS[State.FAILED], 0.3)]
     named = ("worst fifth", "fourth fifth", "third fifth", "second fifth", "best fifth")
     band = np.floor(np.where(np.isfinite(data.rank), data.rank, 0) * 4.9999).astype(int)
-    for state, name, colour, opacity in groups:
-        chosen = [i for i, point in enumerate(data.points) if not math.isfinite(data.rank[i])]
-        _lines(figure, data, chosen, lane, name=name, colour=colour, opacity=opacity, width=1)
-        del state
+    unranked = [i for i in range(len(data.points)) if not math.isfinite(data.rank[i])]
+    _lines(figure, data, unranked, lane, name="does not count", colour=COLOURS[State.FAILED], opacity=0.3, width=1)
     for level, name in zip(range(4, -1, -1), named, strict=True):
         chosen = [i for i in range(len(data.points)) if math.isfinite(data.rank[i]) and band[i] == level]
         opacity, width = (0.9, 1.8) if level == 0 else (0.55, 1)
@@ -109,7 +108,10 @@ def draw_parallel_coordinates(data: ParallelCoordinates) -> Figure:
         {"type": "line", "x0": i, "x1": i, "y0": 0, "y1": 1, "line": {"color": INK, "width": 1}, "layer": "above"}
         for i in range(count)
     ]
-    notes = [_note(i, 1.07, f"<b>{text(axis.name)}</b>", size=12) for i, axis in enumerate(data.axes)]
+    crowded = count > UPRIGHT_AXES
+    tilt: dict[str, Any] = {"textangle": -24, "xanchor": "left", "yanchor": "bottom"} if crowded else {}
+    place = 1.02 if crowded else 1.07
+    notes = [_note(i, place, f"<b>{text(axis.name)}</b>", size=12, **tilt) for i, axis in enumerate(data.axes)]
     for i, axis in enumerate(data.axes):
         notes += [
             _note(i, place, text(_short(label)), size=10, xanchor="left", xshift=5, bgcolor="rgba(255,255,255,0.75)")
@@ -118,10 +120,15 @@ def draw_parallel_coordinates(data: ParallelCoordinates) -> Figure:
     if np.isnan(data.positions[:, : max(0, count - 1)]).any():
         notes.append(_note(0, lane, "inactive", size=10, xanchor="right", xshift=-8, color="#66727f"))
     figure.update_layout(
-        shapes=shapes, annotations=notes, margin={"l": 60, "r": 70, "t": 60, "b": 20}, dragmode="select"
+        shapes=shapes,
+        annotations=notes,
+        margin={"l": 60, "r": 70, "t": 130 if crowded else 60, "b": 20},
+        dragmode="select",
     )
     figure.update_xaxes(visible=False, range=[-0.15, max(count - 1, 1) + 0.3], fixedrange=True)
-    figure.update_yaxes(visible=False, range=[lane - 0.06, 1.12], fixedrange=True)
+    figure.update_yaxes(visible=False, range=[lane - 0.06, 1.02 if crowded else 1.12], fixedrange=True)
+    if crowded:
+        figure.update_layout(height=500, legend={"y": -0.02, "yanchor": "top"})
     figure.update_layout(selectdirection="any", newselection={"line": {"color": BEST, "width": 1.5}})
     return figure
 
@@ -147,7 +154,8 @@ def _lines(
         ys.append(None)
         labels.append("")
     figure.add_scatter(
-        x=xs, y=ys, text=labels, mode="lines+markers", name=name, opacity=opacity, hovertemplate="%{text}<extra></extra>",
+        x=xs, y=ys, text=labels, mode="lines+markers", name=name, opacity=opacity,
+        hovertemplate="%{text}<extra></extra>",
         line={"color": colour, "width": width}, marker={"color": colour, "size": 3 + width},
         unselected={"marker": {"opacity": 1}},
     )  # fmt: skip
@@ -176,9 +184,9 @@ def draw_effect(data: ParameterEffect, log_target: bool = False) -> Figure:
         )
     else:
         x = np.array(data.values, dtype=float)
-        figure.update_xaxes(type="log" if data.kind == "log" else "linear")
-        if data.kind == "log":
-            figure.update_xaxes(dtick=1 if x.max() > 10 * x.min() else None, exponentformat="power")
+        figure.update_layout(xaxis=_scale("", x, log=data.kind == "log"))
+        if data.whole and np.ptp(x) <= 8:
+            figure.update_xaxes(tickvals=np.arange(x.min(), x.max() + 1).tolist())
     for state in (State.COMPLETED, State.GUARD_BROKEN):
         chosen = np.array([point.state is state for point in data.points], dtype=bool) & finite
         if chosen.any():
@@ -189,7 +197,7 @@ def draw_effect(data: ParameterEffect, log_target: bool = False) -> Figure:
         title={"text": f"<b>{text(data.name)}</b>{share}", "font": {"size": 13}, "x": 0.02, "y": 0.96},
         margin={"l": 60, "r": 14, "t": 40, "b": 40},
     )
-    figure.update_yaxes(title=text(data.target), type="log" if log_target else "linear")
+    figure.update_layout(yaxis=_scale(data.target, data.outcomes, log=log_target))
     return figure
 
 
@@ -200,17 +208,20 @@ def _jitter(count: int) -> np.ndarray:
 
 def draw_curves(data: LearningCurves, best: str | None) -> Figure:
     """The run ``best`` stands out; a run that diverged ends in a cross."""
-    figure = _figure(height=400)
+    figure = _figure(height=380)
+    named: set[str] = set()
     for curve in sorted(data.curves, key=lambda c: c.point.id == best):
         point, is_best = curve.point, curve.point.id == best
         colour = BEST if is_best else COLOURS[point.state]
+        name = f"#{point.number}, the best" if is_best else str(point.state)
         figure.add_scatter(
             x=curve.steps, y=curve.values, mode="lines" if len(curve.steps) > 1 else "markers",
-            name=f"#{point.number}" + (" best" if is_best else f" {point.state}" * (not point.counts)),
+            name=name, legendgroup=name, showlegend=name not in named, marker={"color": colour, "size": 8},
             opacity=1 if is_best else 0.55, line={"color": colour, "width": 3 if is_best else 1.3},
             text=[text(point.label)] * len(curve.steps),
             hovertemplate="step %{x} · %{y:.6g}<br>%{text}<extra></extra>",
         )  # fmt: skip
+        named.add(name)
         if curve.diverged_at is not None:
             level = float(curve.values[-1]) if len(curve.values) else 0.0
             figure.add_scatter(
@@ -219,10 +230,8 @@ def draw_curves(data: LearningCurves, best: str | None) -> Figure:
                 hovertemplate="not finite from step %{x}<br>%{text}<extra></extra>",
             )  # fmt: skip
     values = np.concatenate([curve.values for curve in data.curves]) if data.curves else np.empty(0)
-    wide = len(values) > 2 and bool((values > 0).all()) and values.max() > 100 * values.min()
     figure.update_xaxes(title="step")
-    figure.update_yaxes(title=text(data.metric), type="log" if wide else "linear")
-    figure.update_layout(showlegend=len(data.curves) <= 30, hovermode="closest")
+    figure.update_layout(yaxis=_scale(data.metric, values, log=is_wide(values)))
     return figure
 
 
@@ -289,6 +298,20 @@ def _figure(*, height: int, legend: bool = True) -> Figure:
         yaxis={**axis, "automargin": True},
     )
     return figure
+
+
+def _scale(title: str, values: np.ndarray, *, log: bool) -> dict[str, Any]:
+    """An axis with its title; a log axis has ticks between the powers of ten where there is room."""
+    axis: dict[str, Any] = {"title": {"text": text(title)}, "type": "log" if log else "linear"}
+    finite = values[np.isfinite(values)]
+    if log and len(finite):
+        low, high = math.floor(math.log10(finite.min())), math.ceil(math.log10(finite.max()))
+        every = max(1, (high - low) // 8)
+        spread = finite.max() / finite.min()
+        within = (1, 1.5, 2, 3, 4, 6, 8) if spread <= 10 else (1, 2, 5) if spread <= 500 else (1,)
+        marks = [m * 10.0**e for e in range(low, high + 1, every) for m in within]
+        axis |= {"tickvals": marks, "ticktext": [f"{mark:g}" for mark in marks]}
+    return axis
 
 
 def _runs(

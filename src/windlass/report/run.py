@@ -1,150 +1,160 @@
-"""One run in words: SUMMARY.md for a glance, REPORT.md with everything."""
+"""The reports of one run: SUMMARY.md for a glance, REPORT.md for everything its folder knows."""
 
 from __future__ import annotations
 
-from windlass.records.run import RunRecord, Status
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from windlass.records.document import dump_yaml
+from windlass.records.run import RunRecord
+from windlass.report.blocks import Block, Bullets, Code, Mono, Paragraph, RunId, Section, Table
 from windlass.report.figures import sparkline
+from windlass.report.markdown import render
 from windlass.report.tables import status_words
 from windlass.runs.folder import RunFolder, read_json
-from windlass.runs.reader import read_metrics
-from windlass.runs.text import code, document, duration, escape, fence, number, one_line, show, size, table, when
+from windlass.runs.text import code, document, duration, escape, number, one_line, show, size, when
+from windlass.runs.text import table as markdown_table
 
-CURVES = 12  #: metrics drawn as text curves
-TRACEBACK_TAIL = 3000  #: characters
+TRACEBACK_LINES = 30
+METRICS = 60
+FROM_RUN = "../"  #: from a run folder to its siblings
 
 
 def run_summary(run: RunRecord, folder: RunFolder) -> str:
-    """How it ended, final metrics, config, next commands; Markdown."""
+    """The text of SUMMARY.md: ending, metrics, config; a screen or less for most runs."""
+    facts = [("status", status_words(run)), ("started", when(run.started)), ("duration", duration(run.duration_s))]
+    facts += [("seed", str(run.seed))] + ([("study", f"{run.study} #{run.number}")] if run.study else [])
+    facts += sorted((name.replace("_", " "), value) for name, value in run.lineage.items())
+    names = [name for name in run.metrics if not name.startswith("system/")]
+    metrics = [(code(name), number(run.metrics[name].last)) for name in names[:20]]
+    params = [f"- {code(f'{name} = {show(value)}')}" for name, value in run.params.items()][:40]
     return document(
-        f"# Run {escape(run.id)}",
-        _headline(run),
-        _failure(run, folder, whole=False),
-        "## Metrics" if run.metrics else "",
-        _metrics(run),
-        "## Config" if run.config else "",
-        _config(run),
-        *(f"> {escape(note)}" for note in run.notes[:5]),
-        "## Next",
-        _next(run),
+        f"# Run {code(run.id)}",
+        "\n".join(f"- {escape(name)}: {escape(value)}" for name, value in facts),
+        f"**Failed: {run.failure.kind}.** {escape(one_line(run.failure.message, 400))}" if run.failure else "",
+        markdown_table(("metric", "last"), metrics, right=(1,)) if metrics else "No metric on record.",
+        f"{len(names) - 20} more metrics in REPORT.md." if len(names) > 20 else "",
+        "Config:\n\n" + "\n".join(params) if params else "",
+        "\n".join(f"> {escape(note)}" for note in run.notes[:5]),
+        f"Next: {code(_next(run, folder)[0])}",
     )
 
 
 def run_report(run: RunRecord, folder: RunFolder) -> str:
-    """Everything that is known about a run; Markdown."""
-    return document(
-        f"# Run {escape(run.id)}",
-        _headline(run),
-        _failure(run, folder, whole=True),
-        "## Metrics" if run.metrics else "",
-        _metrics(run),
-        "## Curves" if folder.journal_file.exists() and run.metrics else "",
-        _curves(folder),
-        "## Config" if run.config else "",
-        _config(run),
-        "## Artifacts" if run.artifacts else "",
-        _artifacts(run),
-        "## Notes" if run.notes else "",
-        "\n".join(f"- {escape(note)}" for note in run.notes),
-        "## Where it ran",
-        _environment(folder),
-        "## Where it comes from",
-        _lineage(run),
-        "## Next",
-        _next(run),
-    )
+    """The text of REPORT.md."""
+    sections = [
+        Section("Ending", list(_ending(run, folder))),
+        Section("Metrics", list(_metrics(run, folder))),
+        Section("Config", list(_config(run))),
+        Section("Artifacts", list(_artifacts(run))),
+        Section("Notes", [Bullets(run.notes)] if run.notes else []),
+        Section("Environment", list(_environment(folder))),
+        Section("Lineage", list(_lineage(run))),
+        Section("Next", [Code("\n".join(_next(run, folder)), "sh")]),
+    ]
+    return render(f"Run {run.id}", [section for section in sections if section.blocks], FROM_RUN)
 
 
-def _headline(run: RunRecord) -> str:
-    parts = [f"**{status_words(run)}**"]
+def _ending(run: RunRecord, folder: RunFolder) -> Iterator[Block]:
+    rows = [
+        ("status", status_words(run)),
+        ("started", when(run.started)),
+        ("ended", when(run.ended)),
+        ("duration", duration(run.duration_s)),
+        ("processor time", duration(run.cpu_s) if run.cpu_s else "–"),
+        ("memory, peak", size(run.peak_memory_bytes) if run.peak_memory_bytes else "–"),
+        ("seed", str(run.seed)),
+    ]
     if run.study:
-        parts.append(f"run {run.number} of study {code(run.study)}" if run.number else f"study {code(run.study)}")
-    if run.duration_s is not None:
-        parts.append(f"took {duration(run.duration_s)}")
-    if run.started is not None:
-        parts.append(f"started {when(run.started)}")
-    if run.peak_memory_bytes:
-        parts.append(f"peak memory {size(run.peak_memory_bytes)}, CPU {duration(run.cpu_s)}")
-    return ", ".join(parts) + "."
-
-
-def _failure(run: RunRecord, folder: RunFolder, *, whole: bool) -> str:
-    if run.failure is None:
-        return ""
-    logs = [file.name for file in (folder.stderr_file, folder.stdout_file) if file.exists() and file.stat().st_size]
-    lines = [f"It failed ({run.failure.kind}): {escape(one_line(run.failure.message, 500))}"]
+        rows.append(("study", f"{run.study}, decision {run.number}" if run.number is not None else run.study))
+    rows += [(f"tag {name}", value) for name, value in run.tags.items()]
+    yield Table(("", ""), rows)
+    if run.failure is not None:
+        yield Paragraph(f"Failed ({run.failure.kind}): {run.failure.message}")
+        if run.failure.traceback.strip():
+            lines = run.failure.traceback.rstrip().splitlines()
+            left_out = len(lines) - TRACEBACK_LINES
+            head = [f"… {left_out} lines above"] if left_out > 0 else []
+            yield Code("\n".join([*head, *lines[-TRACEBACK_LINES:]]))
+    logs = [f"{path.name}: {size(path.stat().st_size)}" for path in _logs(folder)]
     if logs:
-        lines.append(f"Logs: {', '.join(code(name) for name in logs)} in {code(str(folder.path))}")
-    trace = run.failure.traceback.strip()
-    if trace:
-        lines.append(fence(trace[-TRACEBACK_TAIL:] if whole else trace[-600:]))
-    return "\n\n".join(lines)
+        yield Paragraph(f"Logs in {folder.path}: {', '.join(logs)}.")
 
 
-def _metrics(run: RunRecord) -> str:
-    names = [name for name in run.metrics if not name.startswith("system/")]
-    if not names:
+def _logs(folder: RunFolder) -> list[Any]:
+    return [path for path in (folder.stdout_file, folder.stderr_file) if path.is_file() and path.stat().st_size]
+
+
+def _metrics(run: RunRecord, folder: RunFolder) -> Iterator[Block]:
+    if not run.metrics:
+        yield Paragraph("No metric on record.")
+        return
+    names = sorted(run.metrics, key=lambda name: name.startswith("system/"))
+    rows = []
+    for name in names[:METRICS]:
+        m = run.metrics[name]
+        values = (number(m.last), number(m.min), number(m.max), f"{m.step:g}", str(m.count))
+        rows.append((Mono(name), *values, _course(run, folder, name)))
+    yield Table(("metric", "last", "min", "max", "last step", "points", "course"), rows, right=(1, 2, 3, 4, 5))
+    if len(names) > METRICS:
+        yield Paragraph(f"{len(names) - METRICS} more metrics; metrics.parquet in the run folder has all of them.")
+
+
+def _course(run: RunRecord, folder: RunFolder, name: str) -> str:
+    if run.metrics[name].count < 2:
         return ""
+    from windlass.runs.reader import read_metric
+
+    return sparkline(read_metric(folder, name)[2], 32)
+
+
+def _config(run: RunRecord) -> Iterator[Block]:
+    if run.config:
+        yield Code(dump_yaml(run.config), "yaml")
+
+
+def _artifacts(run: RunRecord) -> Iterator[Block]:
+    if run.artifacts:
+        rows = [(Mono(a.name), a.kind, Mono(a.path), size(a.bytes), Mono(a.sha256[:12])) for a in run.artifacts]
+        yield Table(("name", "kind", "path in the run folder", "size", "SHA-256"), rows, right=(3,))
+
+
+def _environment(folder: RunFolder) -> Iterator[Block]:
+    recorded = read_json(folder.environment_file)
+    if not isinstance(recorded, dict):
+        yield Paragraph("Not recorded.")
+        return
+    cores, packages = recorded.get("cpu_count"), recorded.get("packages") or {}
     rows = [
-        (code(name), number(m.last), number(m.min), number(m.max), number(m.step), f"{m.count:,}")
-        for name in names
-        for m in (run.metrics[name],)
+        ("host", f"{recorded.get('host')}, {recorded.get('platform')}, {cores} cores"),
+        ("Python", f"{recorded.get('python')}, {len(packages)} packages (named in {folder.environment_file.name})"),
     ]
-    return table(("metric", "last", "min", "max", "at step", "points"), rows, right=(1, 2, 3, 4, 5))
+    if argv := recorded.get("argv"):
+        rows.append(("command", Mono(one_line(shlex.join(map(str, argv)), 300))))
+    if git := recorded.get("git"):
+        dirty = f"with uncommitted changes ({folder.git_diff_file.name})" if git.get("dirty") else "clean"
+        rows.append(("git", f"{str(git.get('commit'))[:12]} on {git.get('branch')}, {dirty}"))
+    yield Table(("", ""), rows)
 
 
-def _curves(folder: RunFolder) -> str:
-    frame = read_metrics(folder)
-    rows: list[tuple[str, str, str]] = []
-    for (name,), points in frame.group_by("metric", maintain_order=True):
-        if points.height > 1 and len(rows) < CURVES:
-            values = points["value"]
-            rows.append((code(str(name)), sparkline(values), f"{number(values[0])} → {number(values[-1])}"))
-    return table(("metric", "curve", "from → to"), rows) if rows else ""
+def _lineage(run: RunRecord) -> Iterator[Block]:
+    rows: list[tuple[str, str]] = [(name.replace("_", " "), RunId(value)) for name, value in run.lineage.items()]
+    rows += [(f"{name} fingerprint", Mono(value[:16])) for name, value in run.fingerprints.items()]
+    if rows:
+        yield Table(("", ""), rows)
 
 
-def _config(run: RunRecord) -> str:
-    rows = [(code(name), escape(show(value))) for name, value in sorted(run.params.items())]
-    return table(("parameter", "value"), rows) if rows else ""
-
-
-def _artifacts(run: RunRecord) -> str:
-    rows = [
-        (code(a.name), escape(a.kind), code(a.path), size(a.bytes), code(a.sha256[:12]) if a.sha256 else "")
-        for a in run.artifacts
-    ]
-    return table(("artifact", "kind", "path", "size", "sha256"), rows, right=(3,)) if rows else ""
-
-
-def _environment(folder: RunFolder) -> str:
-    found = read_json(folder.environment_file)
-    if not isinstance(found, dict):
-        return "Not recorded."
-    git = found.get("git") or {}
-    lines = [
-        f"- host {escape(str(found.get('host')))}, {escape(str(found.get('platform')))}, {found.get('cpu_count')} cores",
-        f"- Python {escape(str(found.get('python')))}, {len(found.get('packages') or {})} packages"
-        f" (all in {code(folder.environment_file.name)})",
-    ]
-    if git:
-        dirty = f", with uncommitted changes ({code(folder.git_diff_file.name)})" if git.get("dirty") else ", clean"
-        lines.append(f"- git {code(str(git.get('commit'))[:12])} on {escape(str(git.get('branch')))}{dirty}")
-    return "\n".join(lines)
-
-
-def _lineage(run: RunRecord) -> str:
-    facts = {"seed": str(run.seed), "attempt": str(run.attempt), **run.lineage, **run.tags}
-    facts |= {f"fingerprint of {name}": value[:16] for name, value in run.fingerprints.items()}
-    return "\n".join(f"- {escape(name)}: {code(value)}" for name, value in facts.items())
-
-
-def _next(run: RunRecord) -> str:
-    commands = []
-    if not run.status.terminal:
-        commands.append(f"windlass runs cancel {run.id}")
-    if run.status is Status.COMPLETED:
+def _next(run: RunRecord, folder: RunFolder) -> list[str]:
+    commands = [] if run.status.terminal else [f"windlass runs cancel {run.id}"]
+    if run.failure is not None and _logs(folder):
+        commands.append(f"tail -n 50 {shlex.quote(str(_logs(folder)[-1]))}")
+    if run.lineage.get("replay_of"):
+        commands.append(f"windlass runs compare {run.lineage['replay_of']} {run.id}")
+    elif run.status.terminal and run.study:
         commands.append(f"windlass runs replay {run.id}")
-    if run.failure is not None and run.failure.kind.resumable and run.study is None:
-        commands.append(f'wl.start_run(resume="{run.id}")')
     if run.study:
         commands.append(f"windlass studies report {run.study}")
-    return fence("\n".join(commands or ["windlass runs list"]))
+    elif run.failure is not None and run.failure.kind.resumable:
+        commands.append(f'windlass.start_run(resume="{run.id}")')
+    return commands or ["windlass runs list"]

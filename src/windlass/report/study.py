@@ -1,327 +1,243 @@
-"""A study's story, put together once: as text for the terminal, as REPORT.md, and as report.html with figures."""
+"""The report of a study: what it found, how it went, what failed, and how to get there again."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from windlass.records.decision import Decision, StudyRecord
-from windlass.records.document import dump_yaml
-from windlass.records.result import encode_number
-from windlass.records.run import RunRecord, Status
+from windlass.records.run import FailureKind, RunRecord, Status
 from windlass.records.study import Study
-from windlass.report import figures, parameters
-from windlass.report.tables import run_dict, status_words
+from windlass.report.figures import (
+    LearningCurve,
+    LearningCurves,
+    OptimisationHistory,
+    Timeline,
+    Tradeoff,
+    learning_curve,
+    optimisation_history,
+    ranked,
+    run_points,
+    timeline,
+    tradeoff,
+)
+from windlass.report.parameters import ParallelCoordinates, ParameterEffect, parallel_coordinates, parameter_effects
+from windlass.report.tables import run_dict
+from windlass.runs.compare import MetricDelta, metric_delta
 from windlass.runs.folder import RunFolder
-from windlass.runs.reader import read_metric
-from windlass.runs.text import code, document, duration, escape, fence, number, one_line, percent, show, signed, table
+from windlass.runs.text import number
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
-TOP_RUNS = 10
-DECISIONS = 200  #: rows of the table of decisions
-EFFECTS = 8  #: parameters with a figure of their own
-CURVES = 24  #: runs whose learning curves are drawn
+CURVES_OF_BEST, CURVES_OF_FAILED = 20, 8  #: runs whose learning curves are read and shown
+CURVE_METRICS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A title, Markdown below it, and figures that are drawn when they are asked for."""
-
-    title: str
-    text: str
-    draw: Callable[[], list[Figure]] | None = None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureGroup:
+    kind: FailureKind
+    count: int
+    example: RunRecord  #: the first one
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    rule: str
+    count: int
+    example: Decision
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyReport:
+    """The data of a study's report; figures are computed when they are first asked for."""
+
     study: Study
     record: StudyRecord
-    runs: tuple[RunRecord, ...]
-    ranked: tuple[RunRecord, ...]  #: that count, best first
-    headline: tuple[str, ...]  #: plain sentences
-    next_steps: tuple[str, ...]  #: commands
-    sections: tuple[Section, ...]
+    runs: tuple[RunRecord, ...]  #: by number
+    decisions: tuple[Decision, ...]  #: by number
+    runs_root: Path
+
+    @cached_property
+    def ranked(self) -> tuple[RunRecord, ...]:
+        """Completed runs with a score that keep all guards, best first."""
+        return tuple(ranked(self.study, self.runs))
 
     @property
-    def best(self) -> RunRecord | None:
+    def champion(self) -> RunRecord | None:
         return self.ranked[0] if self.ranked else None
 
-    def summary(self) -> str:
-        """For the terminal: plain text."""
-        lines = [f"Study {self.study.name}: {self.study.description}".rstrip(": "), *self.headline]
-        if self.best is not None:
-            values = figures.optimisation_history(self.study, self.study.objectives[0].metric, self.runs)
-            lines.append(f"best so far   {figures.sparkline(values.best)}")
-        effects = [e for e in parameters.parameter_effects(self.study, self.runs) if e.effect is not None][:4]
-        if effects:
-            named = ", ".join(f"{e.name} {100 * (e.effect or 0):.0f} %" for e in effects)
-            lines.append(f"what mattered (share of the ranks explained alone): {named}")
-        return "\n".join([*lines, "Next:", *(f"  {command}" for command in self.next_steps)])
+    @cached_property
+    def reference(self) -> tuple[str, RunRecord] | None:
+        """What gains are measured against: the baseline's run, or else the first run that completed; with its name."""
+        completed = {run.id: run for run in self.runs if run.status is Status.COMPLETED}
+        for decision in self.decisions:
+            if decision.proposal.proposer == "baseline" and decision.run_id in completed:
+                return "baseline", completed[decision.run_id]
+        first = next(iter(completed.values()), None)
+        return ("first completed run", first) if first else None
+
+    @cached_property
+    def gains(self) -> tuple[MetricDelta, ...]:
+        """Objectives and guards of the champion against the reference; empty where one of the two is missing."""
+        if self.champion is None or self.reference is None:
+            return ()
+        directions = {objective.metric: objective.direction for objective in self.study.objectives}
+        before, after = self.reference[1].values, self.champion.values
+        names = self.study.required_metrics
+        return tuple(metric_delta(name, before.get(name), after.get(name), directions.get(name)) for name in names)
+
+    @cached_property
+    def counts(self) -> Mapping[Status, int]:
+        counted = Counter(run.status for run in self.runs)
+        return {status: counted[status] for status in Status if counted[status]}
+
+    @cached_property
+    def failures(self) -> tuple[FailureGroup, ...]:
+        """By kind, the most frequent first."""
+        groups: dict[FailureKind, list[RunRecord]] = {}
+        for run in self.runs:
+            if run.failure is not None:
+                groups.setdefault(run.failure.kind, []).append(run)
+        found = (FailureGroup(kind=kind, count=len(runs), example=runs[0]) for kind, runs in groups.items())
+        return tuple(sorted(found, key=lambda group: (-group.count, group.kind)))
+
+    @cached_property
+    def rejections(self) -> tuple[Rejection, ...]:
+        """Rejected proposals by the rule they broke, the most frequent first."""
+        groups: dict[str, list[Decision]] = {}
+        for decision in self.decisions:
+            if not decision.approved:
+                groups.setdefault(_rule(decision.verdict), []).append(decision)
+        found = (Rejection(rule=rule, count=len(group), example=group[0]) for rule, group in groups.items())
+        return tuple(sorted(found, key=lambda rejection: (-rejection.count, rejection.rule)))
+
+    @cached_property
+    def broken_guards(self) -> Mapping[str, int]:
+        """Guard metric -> completed runs that break it."""
+        completed = (run for run in self.runs if run.status is Status.COMPLETED)
+        return Counter(guard.metric for run in completed for guard in self.study.broken_guards(run.values))
+
+    @cached_property
+    def histories(self) -> tuple[OptimisationHistory, ...]:
+        return tuple(optimisation_history(self.study, o.metric, self.runs) for o in self.study.objectives)
+
+    @cached_property
+    def effects(self) -> tuple[ParameterEffect, ...]:
+        return parameter_effects(self.study, self.runs)
+
+    @cached_property
+    def coordinates(self) -> ParallelCoordinates:
+        return parallel_coordinates(self.study, self.runs)
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        return timeline(self.study, self.runs)
+
+    @cached_property
+    def tradeoff(self) -> Tradeoff | None:
+        return tradeoff(self.study, self.runs)
+
+    @cached_property
+    def curves(self) -> tuple[LearningCurves, ...]:
+        """Of the best runs and the first failed ones: objectives with a history first, then metrics akin to them."""
+        return _curves(self.study, self.runs, self.ranked, self.runs_root)
 
     def markdown(self) -> str:
-        parts = [f"# Study {escape(self.study.name)}", escape(self.study.description)]
-        parts += ["\n".join(f"- {escape(line)}" for line in self.headline)]
-        for section in self.sections:
-            if section.text:
-                parts += [f"## {section.title}", section.text]
-        return document(*parts, "## Next", fence("\n".join(self.next_steps)))
+        """The text of REPORT.md."""
+        from windlass.report.markdown import render
+        from windlass.report.story import story
+
+        return render(f"Study {self.study.name}", story(self))
 
     def html(self) -> str:
-        """One file that opens offline. Raises MissingExtra where plotly is not installed."""
-        from windlass.report.page import page
+        """One page that needs no network and no other file. Raises MissingExtra where plotly is not installed."""
+        from windlass.report.page import study_page
 
-        return page(self)
+        return study_page(self)
+
+    def summary(self) -> str:
+        """For a terminal: a headline, counts, and what to do next; plain text."""
+        from windlass.report.terminal import study_summary
+
+        return study_summary(self)
 
     def to_dict(self) -> dict[str, Any]:
+        """The headline as JSON values."""
         return {
             "study": self.study.name,
             "status": self.record.status,
             "stopped_because": self.record.stopped_because,
-            "headline": list(self.headline),
-            "best": run_dict(self.best) if self.best else None,
-            "runs": [
-                {"id": r.id, "number": r.number, "status": r.status, "score": _score(self.study, r)} for r in self.runs
-            ],
-            "effects": [
-                {"parameter": e.name, "effect": e.effect} for e in parameters.parameter_effects(self.study, self.runs)
-            ],
-            "next": list(self.next_steps),
+            "active_s": self.record.active_s,
+            "runs": {status: count for status, count in self.counts.items()},
+            "failures": {group.kind: group.count for group in self.failures},
+            "rejected": {rejection.rule: rejection.count for rejection in self.rejections},
+            "best": run_dict(self.champion) if self.champion else None,
+            "reference": {"is": self.reference[0], **run_dict(self.reference[1])} if self.reference else None,
+            "gains": [delta.to_dict() for delta in self.gains],
+            "effects": {effect.name: effect.effect for effect in self.effects},
         }
 
 
 def study_report(
-    study: Study, runs: Sequence[RunRecord], decisions: Sequence[Decision], record: StudyRecord, runs_root: Path
-) -> StudyReport:
-    """``runs`` by number, replays left out; curves are read from the folders in ``runs_root``."""
-    ranked = tuple(figures.ranked(study, runs))
-    baseline = _baseline_run(runs, decisions)
-    sections = (
-        Section("The best run", _best(study, ranked, baseline)),
-        Section("How it went", _ending(study, runs, record), lambda: _progress_figures(study, runs)),
-        Section("Top runs", _top(study, ranked)),
-        Section("What the parameters did", _effects(study, runs), lambda: _parameter_figures(study, runs)),
-        Section("Learning curves", "", lambda: _curve_figures(study, runs, ranked, runs_root)),
-        Section("Failures", _failures(runs)),
-        Section("Rejected proposals", _rejections(decisions)),
-        Section("Decisions", _decisions(study, decisions, runs)),
-        Section("The question", _question(study)),
-    )
-    return StudyReport(
-        study,
-        record,
-        tuple(runs),
-        ranked,
-        _headline(study, runs, ranked, baseline, record),
-        _next(study, ranked),
-        sections,
-    )
-
-
-def _score(study: Study, run: RunRecord) -> float | str | None:
-    score = study.score(run.values) if run.status is Status.COMPLETED else None
-    return None if score is None else encode_number(score)
-
-
-def _baseline_run(runs: Sequence[RunRecord], decisions: Sequence[Decision]) -> RunRecord | None:
-    ids = {d.run_id for d in decisions if d.proposal.proposer == "baseline"}
-    return next((run for run in runs if run.id in ids and run.status is Status.COMPLETED), None)
-
-
-def _headline(
     study: Study,
     runs: Sequence[RunRecord],
-    ranked: Sequence[RunRecord],
-    baseline: RunRecord | None,
+    decisions: Sequence[Decision],
     record: StudyRecord,
-) -> tuple[str, ...]:
-    lines = []
-    if ranked:
-        values = ", ".join(f"{o.metric} {number(ranked[0].values[o.metric])}" for o in study.objectives)
-        lines.append(f"best: {values} (run {ranked[0].number}, {ranked[0].id})")
-        first = study.objectives[0]
-        if baseline is not None and baseline.id != ranked[0].id and first.metric in baseline.values:
-            before, after = baseline.values[first.metric], ranked[0].values[first.metric]
-            change = f", {percent((after - before) / abs(before))}" if before else ""
-            gain = first.gain(after) - first.gain(before)
-            lines.append(
-                f"baseline: {first.metric} {number(before)}; the best gains {signed(gain)} scale units{change}"
-            )
-    elif runs:
-        lines.append("best: none; no run completed within the guards")
-    counts = Counter(status_words(run).partition(" (")[0] for run in runs)
-    lines.append(
-        f"{len(runs)} runs: " + ", ".join(f"{n} {words}" for words, n in counts.most_common())
-        if runs
-        else "no runs yet"
-    )
-    ended = f", because: {record.stopped_because}" if record.stopped_because else ""
-    lines.append(f"{record.status} after {duration(record.active_s)} of driving and {record.cycles} cycles{ended}")
-    return tuple(lines)
-
-
-def _next(study: Study, ranked: Sequence[RunRecord]) -> tuple[str, ...]:
-    commands = [f"windlass run {study.name}"]
-    if ranked:
-        commands = [f"windlass runs show {ranked[0].id}", f"windlass runs replay {ranked[0].id}"]
-    if len(ranked) > 1:
-        commands.append(f"windlass runs compare {ranked[0].id} {ranked[1].id}")
-    return tuple(commands)
-
-
-def _best(study: Study, ranked: Sequence[RunRecord], baseline: RunRecord | None) -> str:
-    if not ranked:
-        return "No run completed within the guards."
-    best = ranked[0]
-    rows = []
-    for metric in dict.fromkeys([*study.required_metrics, *(n for n in best.values if "/" not in n)]):
-        if metric in best.values:
-            before = baseline.values.get(metric) if baseline is not None else None
-            change = None if before is None else best.values[metric] - before
-            rows.append((code(metric), number(best.values[metric]), number(before), signed(change)))
-    return document(
-        f"Run {code(best.id)}, number {best.number}, took {duration(best.duration_s)}.",
-        table(("metric", "best run", "baseline", "difference"), rows, right=(1, 2, 3)),
-        fence(dump_yaml({k: v for k, v in best.config.items() if k != "workload"}), "yaml"),
-        f"It can be run again, as a proof, with {code(f'windlass runs replay {best.id}')}.",
+    runs_root: Path,
+) -> StudyReport:
+    """``runs_root`` holds the run folders; learning curves are read from there."""
+    return StudyReport(
+        study=study,
+        record=record,
+        runs=tuple(sorted(runs, key=lambda run: (run.number is None, run.number or 0, run.created, run.id))),
+        decisions=tuple(sorted(decisions, key=lambda decision: decision.number)),
+        runs_root=runs_root,
     )
 
 
-def _ending(study: Study, runs: Sequence[RunRecord], record: StudyRecord) -> str:
-    facts = [f"{len(runs)} runs" + (f" of a budget of {study.budget.runs}" if study.budget.runs else "")]
-    if study.budget.wall_time:
-        facts.append(f"{duration(record.active_s)} of a budget of {duration(study.budget.wall_time)}")
-    time = figures.timeline(study, runs)
-    if time.busy_share is not None:
-        facts.append(f"{time.slots} slots, busy {100 * time.busy_share:.0f} % of the time")
-    facts.append(f"{duration(sum(run.cpu_s for run in runs))} of CPU in all jobs")
-    return "; ".join(facts) + "."
+def objective_words(study: Study, run: RunRecord) -> str:
+    """``auc 0.9934, log_loss 0.041``."""
+    values = run.values
+    return ", ".join(f"{o.metric} {number(values.get(o.metric))}" for o in study.objectives)
 
 
-def _top(study: Study, ranked: Sequence[RunRecord]) -> str:
-    metrics = study.required_metrics
-    names = [n for n in study.space if any(n in run.params for run in ranked[:TOP_RUNS])]
-    rows = [
-        (
-            str(run.number),
-            *(number(run.values.get(m)) for m in metrics),
-            duration(run.duration_s),
-            escape(", ".join(f"{n} {show(run.params[n])}" for n in names if n in run.params)),
-        )
-        for run in ranked[:TOP_RUNS]
-    ]
-    header = ("run", *map(code, metrics), "took", "parameters")
-    return table(header, rows, right=(0, *range(1, len(metrics) + 1))) if rows else ""
+def _rule(verdict: str) -> str:
+    """The rule that a verdict names: ``rejected by 'splits sum to 1': …``."""
+    match = re.match(r"rejected by (['\"])(.+?)\1", verdict)
+    return match[2] if match else verdict.partition(":")[0]
 
 
-def _effects(study: Study, runs: Sequence[RunRecord]) -> str:
-    rows = [
-        (code(e.name), "–" if e.effect is None else f"{100 * e.effect:.0f} %", str(len(e.values)))
-        for e in parameters.parameter_effects(study, runs)
-    ]
-    if not rows:
-        return ""
-    return document(
-        "How much of the runs' ranks each parameter explains alone, over the runs in which it is active"
-        " (epsilon squared of Kruskal and Wallis). Few runs, and parameters that were not varied evenly, mislead.",
-        table(("parameter", "explains", "runs"), rows, right=(1, 2)),
-    )
+def _curves(
+    study: Study, runs: Sequence[RunRecord], best: Sequence[RunRecord], runs_root: Path
+) -> tuple[LearningCurves, ...]:
+    from windlass.runs.reader import read_metric
 
-
-def _failures(runs: Sequence[RunRecord]) -> str:
-    failed = [run for run in runs if run.failure is not None]
-    kinds = Counter(run.failure.kind for run in failed if run.failure)
-    rows = []
-    for kind, count in kinds.most_common():
-        example = next(run for run in failed if run.failure and run.failure.kind is kind)
-        assert example.failure is not None
-        rows.append((str(kind), str(count), str(example.number), escape(one_line(example.failure.message, 160))))
-    return table(("kind", "runs", "for example", "message"), rows, right=(1, 2)) if rows else ""
-
-
-def _rejections(decisions: Sequence[Decision]) -> str:
-    rejected = [d for d in decisions if not d.approved]
-    rows = [(str(d.number), escape(d.proposal.proposer), escape(one_line(d.verdict, 200))) for d in rejected[:50]]
-    more = f"\n\n… and {len(rejected) - 50} more in decisions.jsonl" if len(rejected) > 50 else ""
-    return table(("decision", "proposer", "why"), rows, right=(0,)) + more if rows else ""
-
-
-def _decisions(study: Study, decisions: Sequence[Decision], runs: Sequence[RunRecord]) -> str:
-    by_id = {run.id: run for run in runs}
-    rows = []
-    for d in decisions[-DECISIONS:]:
-        run = by_id.get(d.run_id or "")
-        outcome = "rejected" if run is None else status_words(run)
-        metric = study.objectives[0].metric
-        value = number(run.values.get(metric)) if run is not None and run.values.get(metric) is not None else ""
-        rows.append(
-            (str(d.number), str(d.mode), escape(d.proposal.proposer), escape(d.proposal.reason), outcome, value)
-        )
-    if not rows:
-        return ""
-    header = ("number", "mode", "proposer", "reason", "outcome", code(study.objectives[0].metric))
-    left = f"The last {DECISIONS} of {len(decisions)}.\n\n" if len(decisions) > DECISIONS else ""
-    return left + table(header, rows, right=(0, 5))
-
-
-def _question(study: Study) -> str:
-    return document(
-        f"Seed {study.seed}, fingerprint {code(study.fingerprint[:16])}. The file as it was run:",
-        fence(dump_yaml(study.model_dump(mode="json", exclude_defaults=True)), "yaml"),
-    )
-
-
-def _progress_figures(study: Study, runs: Sequence[RunRecord]) -> list[Figure]:
-    from windlass.report import plots
-
-    if not runs:
-        return []
-    drawn = [plots.draw_history(figures.optimisation_history(study, o.metric, runs)) for o in study.objectives[:4]]
-    if (both := figures.tradeoff(study, runs)) is not None:
-        drawn.append(plots.draw_tradeoff(both))
-    bars = figures.timeline(study, runs)
-    return [*drawn, plots.draw_timeline(bars)] if bars.bars else drawn
-
-
-def _parameter_figures(study: Study, runs: Sequence[RunRecord]) -> list[Figure]:
-    from windlass.report import plots
-
-    coordinates = parameters.parallel_coordinates(study, runs)
-    drawn = [plots.draw_parallel_coordinates(coordinates)] if len(coordinates.axes) > 1 else []
-    _, outcomes = figures.target_values(study, runs)
-    wide = figures.is_wide(outcomes)
-    return drawn + [plots.draw_effect(e, wide) for e in parameters.parameter_effects(study, runs)[:EFFECTS]]
-
-
-def _curve_figures(
-    study: Study, runs: Sequence[RunRecord], ranked: Sequence[RunRecord], runs_root: Path
-) -> list[Figure]:
-    """Of the metric that most runs have a curve of, an objective's own where it has one."""
-    from windlass.report import plots
-
-    with_curves = Counter(
+    failed = [run for run in runs if run.status is Status.FAILED]
+    shown = {run.id: run for run in (*best[:CURVES_OF_BEST], *failed[:CURVES_OF_FAILED])}
+    frequency = Counter(
         name
-        for run in runs
+        for run in shown.values()
         for name, summary in run.metrics.items()
         if summary.count > 1 and not name.startswith("system/")
     )
-    if not with_curves:
-        return []
-    objective = study.objectives[0].metric
-    metric = max(with_curves, key=lambda name: (name == objective, name.endswith(objective), with_curves[name], name))
-    chosen = [*ranked, *(run for run in runs if run not in ranked)]
-    chosen = [run for run in chosen if metric in run.metrics and run.metrics[metric].count > 1][:CURVES]
-    points = figures.run_points(study, chosen)
-    curves = []
-    for run, point in zip(chosen, points, strict=True):
-        steps, _, values = read_metric(RunFolder(runs_root / run.id), metric)
-        if len(values):
-            curves.append(figures.learning_curve(point, steps, values))
-    if not curves:
-        return []
-    best = ranked[0].id if ranked else None
-    return [plots.draw_curves(figures.LearningCurves(metric=metric, curves=tuple(curves)), best)]
+    objectives = {objective.metric for objective in study.objectives}
+
+    def order(name: str) -> tuple[bool, bool, int, str]:
+        akin = any(name.endswith(objective) for objective in objectives)
+        return name not in objectives, not akin, -frequency[name], name
+
+    names = sorted(frequency, key=order)[:CURVE_METRICS]
+    if not names:
+        return ()
+    champion = best[0].id if best else None
+    curves: dict[str, list[LearningCurve]] = {name: [] for name in names}
+    for run, point in zip(runs, run_points(study, runs), strict=True):
+        for name in names if run.id in shown else ():
+            if name in run.metrics:
+                steps, _, values = read_metric(RunFolder(runs_root / run.id), name)
+                if len(steps) > 1 or run.id == champion or run.failure:
+                    curves[name].append(learning_curve(point, steps, values))
+    return tuple(LearningCurves(metric=name, curves=tuple(found)) for name, found in curves.items() if found)

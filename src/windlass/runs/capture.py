@@ -1,6 +1,7 @@
 """What a run ran on: host, Python, packages, git commit and the uncommitted diff.
 
-Never fails a run. Leaves environment variables out: they hold secrets.
+Never fails a run. Leaves environment variables out: they hold secrets. No program that
+a repository's configuration names is run.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def capture(folder: RunFolder, source: Path, argv: Sequence[str] | None = None) 
             "git": git,
         }
         if diff:
-            write_atomic(folder.git_diff_file, diff)
+            write_atomic(folder.git_diff_file, diff, mode=0o600)
         write_atomic(folder.environment_file, json.dumps(environment, indent=1).encode())
 
 
@@ -63,7 +64,7 @@ def _git(source: Path) -> tuple[dict[str, Any] | None, bytes]:
         return None, b""
     commit, branch = [*head.decode().split(), "", ""][:2]
     status = _run_git(source, "status", "--porcelain", "--untracked-files=normal") or b""
-    diff = (_run_git(source, "diff", "HEAD", "--binary") or b"") if status else b""
+    diff = (_run_git(source, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv") or b"") if status else b""
     if len(diff) > LARGEST_DIFF:
         diff = diff[:LARGEST_DIFF] + b"\n# cut: the diff is larger than 4 MiB\n"
     return {"commit": commit, "branch": branch, "dirty": bool(status)}, diff
@@ -72,7 +73,7 @@ def _git(source: Path) -> tuple[dict[str, Any] | None, bytes]:
 def _run_git(source: Path, *args: str) -> bytes | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(source), "--no-optional-locks", *args],
+            ["git", "-c", "core.fsmonitor=false", "-C", str(source), "--no-optional-locks", *args],
             capture_output=True,
             timeout=GIT_TIMEOUT_S,
             stdin=subprocess.DEVNULL,

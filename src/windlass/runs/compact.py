@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from windlass.runs.folder import RunFolder
-from windlass.runs.reader import OFFSET_KEY, read_journal, stored_offset
+from windlass.runs.reader import OFFSET_KEY, points_frame, read_journal, stored_offset
 
 ROW_GROUP = 100_000
 
@@ -23,24 +23,8 @@ def compact(folder: RunFolder) -> int:
     stored = stored_offset(folder)
     if size == 0 or (stored is not None and stored[0] == size):
         return 0
-    import polars as pl
-
     found = read_journal(folder)
-    columns: dict[str, list[object]] = {"metric": [], "step": [], "time": [], "value": [], "attempt": []}
-    for name, series in found.series.items():
-        columns["metric"] += [name] * len(series.steps)
-        columns["step"] += series.steps
-        columns["time"] += series.times
-        columns["value"] += series.values
-        columns["attempt"] += series.attempts
-    schema = {
-        "metric": pl.String,
-        "step": pl.Float64,
-        "time": pl.Float64,
-        "value": pl.Float64,
-        "attempt": pl.Int32,
-    }
-    frame = pl.DataFrame(columns, schema=schema)
+    frame = points_frame(found)
     beside = folder.metrics_file.with_name(f".{folder.metrics_file.name}.{os.getpid()}")
     try:
         frame.write_parquet(beside, row_group_size=ROW_GROUP, metadata={OFFSET_KEY: f"{found.offset} {found.attempt}"})

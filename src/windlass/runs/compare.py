@@ -119,7 +119,7 @@ def compare(
         metrics=tuple(metric_delta(n, values_a.get(n), values_b.get(n), directions.get(n)) for n in names),
         paired=tests,
         notes=notes,
-        fingerprints=changes(a.fingerprints, b.fingerprints),
+        fingerprints=changes(_beside_config(a.fingerprints), _beside_config(b.fingerprints)),
         environment=environment_changes(folder_a, folder_b),
     )
 
@@ -176,6 +176,10 @@ def _paired_table(tests: Sequence[PairedTest]) -> str:
     ]
     header = ("per example", "pairs", "mean A", "mean B", "B − A", "95 % interval", "B > A / tied / A > B", "test")
     return table(header, rows, right=(1, 2, 3, 4))
+
+
+def _beside_config(fingerprints: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in fingerprints.items() if name != "config"}
 
 
 def _run(run: RunRecord) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from windlass.records.run import RunSpec
+from windlass.records.run import RUN_ID, RunSpec
 from windlass.runs.folder import RunFolder, write_atomic
 
 INDEX_FILE, LATEST_FILE = "_index.jsonl", "LATEST"
@@ -32,9 +32,11 @@ def enter(runs_root: Path, spec: RunSpec) -> RunFolder:
 def append(runs_root: Path, run_id: str, event: str) -> None:
     """One line, in one write(2). A run that starts becomes the latest."""
     line = json.dumps({"id": run_id, "time": round(time.time(), 6), "event": event}) + "\n"
-    fd = os.open(runs_root / INDEX_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    fd = os.open(runs_root / INDEX_FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     try:
-        os.write(fd, line.encode())
+        size = os.fstat(fd).st_size
+        torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+        os.write(fd, ("\n" if torn else "").encode() + line.encode())
     finally:
         os.close(fd)
     if event != "ended":
@@ -60,7 +62,7 @@ def read_from(runs_root: Path, offset: int) -> tuple[list[Entry], int]:
         try:
             fields = json.loads(line)
             run_id = str(fields["id"])
-            if "/" not in run_id and not run_id.startswith("."):
+            if RUN_ID.fullmatch(run_id):
                 entries.append(Entry(run_id, float(fields["time"]), str(fields["event"])))
         except (ValueError, KeyError, TypeError):
             continue
@@ -70,6 +72,7 @@ def read_from(runs_root: Path, offset: int) -> tuple[list[Entry], int]:
 def latest(runs_root: Path) -> str | None:
     """The id of the run that started last, or None."""
     try:
-        return (runs_root / LATEST_FILE).read_text(encoding="utf-8").strip() or None
-    except OSError:
+        run_id = (runs_root / LATEST_FILE).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
         return None
+    return run_id if RUN_ID.fullmatch(run_id) else None

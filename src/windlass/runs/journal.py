@@ -1,8 +1,8 @@
 """The journal's writer: one JSON line an event, one write(2) a line, complete when the call returns.
 
-What a call has written survives ``kill -9`` of its process, as it is the kernel's by then. Where the disk is full or
-the folder cannot be written, nothing is raised and nothing waits: lines are kept in memory, up to a limit, and written as
-soon as that works again; what had to be dropped is counted, and told in the journal.
+What a call has written survives ``kill -9`` of its process, as it is the kernel's by then. Where the disk is full, or
+the folder cannot be written, nothing is raised and nothing waits: lines are kept in memory, up to a limit, and written
+as soon as that works again; what had to be dropped is counted, and told in the journal.
 
 Event lines (any program may append them): ``{"time": 1.7e9, "step": 1, "metrics": {"loss": 0.3}}``, and the same with
 ``tags``, ``note``, ``artifact`` or ``attempt``. NaN and infinity are the strings of ``records.result``.
@@ -10,6 +10,7 @@ Event lines (any program may append them): ``{"time": 1.7e9, "step": 1, "metrics
 
 from __future__ import annotations
 
+import contextlib
 import json
 import operator
 import os
@@ -21,11 +22,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from windlass.errors import WindlassError
+from windlass.errors import StateError, WindlassError
 from windlass.records.result import encode_number
 
 LARGEST_BACKLOG = 16 * 2**20  #: bytes kept in memory while the journal cannot be written
 RETRY_S = 1.0
+EXACT = 2**53  #: integers below this are floats without loss
 NAMES_CACHED = 50_000
 
 
@@ -42,6 +44,7 @@ class Journal:
         self._monotonic = monotonic
         self._epoch = clock() - monotonic()  # a wall clock that jumps later on moves no event
         self._names: dict[str, str] = {}
+        self._closed = False
         self._fd = -1
         self._reset()
         self._open()
@@ -49,7 +52,8 @@ class Journal:
 
     def _reset(self) -> None:
         """An empty backlog; a forked child's starts anew, the parent writes what it has."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may log while a line waits
+        self._flushing = False
         self._backlog: deque[bytes] = deque()
         self._backlog_bytes = 0
         self._dropped = 0
@@ -75,7 +79,7 @@ class Journal:
         """
         parts = []
         for name, value in values.items():
-            if value.__class__ is not float and value.__class__ is not int:
+            if value.__class__ is not float and not (value.__class__ is int and -EXACT < value < EXACT):
                 value = _number(name, value)
             if value - value == 0:
                 parts.append(f"{self._names.get(name) or self._name(name)}{value!r}")
@@ -101,11 +105,11 @@ class Journal:
             self._retry_at = 0.0
             self._flush()
             if self._dropped or self._backlog:
-                lost = self._dropped + len(self._backlog)
-                print(f"windlass: {lost} events could not be written to {self.path}", file=sys.stderr)
+                tell(f"{self._dropped + len(self._backlog)} events could not be written to {self.path}")
+            self._closed = True
             if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
+                fd, self._fd = self._fd, -1
+                os.close(fd)
 
     def _name(self, name: str) -> str:
         quoted = json.dumps(str(name), ensure_ascii=False).encode(errors="replace").decode() + ":"
@@ -127,6 +131,10 @@ class Journal:
             self._later(line, None)
 
     def _later(self, line: bytes, error: OSError | None) -> None:
+        if self._closed:
+            raise StateError(
+                f"{self.path.parent.name} is finished: nothing can be logged any more", "Log before finish()."
+            )
         with self._lock:
             if error is not None:
                 self._warn(error)
@@ -139,9 +147,16 @@ class Journal:
             self._flush()
 
     def _flush(self) -> None:
-        """Write the backlog, oldest first, unless the last failure was a moment ago."""
-        if self._monotonic() < self._retry_at:
+        """Write the backlog, oldest first, unless the last failure was a moment ago, or this is a signal's call."""
+        if self._flushing or self._monotonic() < self._retry_at:
             return
+        self._flushing = True
+        try:
+            self._write_backlog()
+        finally:
+            self._flushing = False
+
+    def _write_backlog(self) -> None:
         if self._fd < 0 and self._backlog:
             self._open()
         if self._fd < 0:
@@ -172,10 +187,13 @@ class Journal:
     def _warn(self, error: OSError) -> None:
         if not self._warned:
             self._warned = True
-            print(
-                f"windlass: cannot write {self.path}: {error.strerror}; training goes on, events wait in memory",
-                file=sys.stderr,
-            )
+            tell(f"cannot write {self.path}: {error.strerror}; training goes on, events wait in memory")
+
+
+def tell(text: str) -> None:
+    """A line on stderr; without one, silence: a closed terminal must not end a training."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(f"windlass: {text}", file=sys.stderr)
 
 
 def _number(name: str, value: Any) -> float:

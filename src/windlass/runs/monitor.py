@@ -13,6 +13,7 @@ from typing import Any
 from windlass.runs.journal import Journal
 
 PREFIX = "system/"
+STOP_S = 2.0  #: how long the end of a run waits for a sample that is being taken
 
 
 class Monitor:
@@ -22,10 +23,13 @@ class Monitor:
         self._journal = journal
         self._every_s = every_s
         self._stop = threading.Event()
-        threading.Thread(target=self._watch, name="windlass-monitor", daemon=True).start()
+        self._thread = threading.Thread(target=self._watch, name="windlass-monitor", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         self._stop.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join(STOP_S)
 
     def _watch(self) -> None:
         if self._stop.wait(self._every_s):

@@ -10,7 +10,9 @@ from __future__ import annotations
 import gc
 import io
 import itertools
+import json
 import math
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,18 +31,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHUNK = 16 * 2**20  #: bytes of journal parsed at a time
+COLUMNS = ("metric", "step", "time", "value", "attempt")  #: of metrics.parquet
 LONG = 500_000  #: bytes of journal that are worth polars' parser
 OFFSET_KEY = "windlass.journal_offset"  #: in the metadata of metrics.parquet: the journal's bytes that it holds
 
 
 @dataclass(slots=True)
 class Series:
-    """Points of one metric in order of arrival; lists of equal length."""
+    """Points of one metric in order of arrival; four arrays of equal length."""
 
-    steps: list[float] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-    attempts: list[int] = field(default_factory=list)
+    steps: array[float] = field(default_factory=lambda: array("d"))
+    times: array[float] = field(default_factory=lambda: array("d"))
+    values: array[float] = field(default_factory=lambda: array("d"))
+    attempts: array[int] = field(default_factory=lambda: array("i"))
 
 
 @dataclass(slots=True)
@@ -54,6 +57,7 @@ class Journaled:
     attempt: int = 1
     bad_lines: int = 0
     offset: int = 0  #: behind the last whole line
+    counts: Mapping[str, int] = field(default_factory=dict)  #: points of a metric before this stretch
 
 
 def read_events(path: Path, offset: int = 0) -> Iterator[tuple[list[Any], int, int]]:
@@ -72,21 +76,35 @@ def read_events(path: Path, offset: int = 0) -> Iterator[tuple[list[Any], int, i
             if whole:
                 end += whole
                 yield *_parse(data[: whole - 1]), end
+        if rest.rstrip().endswith(b"}"):
+            events, bad = _parse_lines([rest])
+            if not bad:  # whole, but for its line's end
+                yield events, 0, end + len(rest)
 
 
 def _parse(data: bytes) -> tuple[list[Any], int]:
     """All lines in one go; line by line where one of them is garbage."""
     with _no_collection():  # a hundred thousand new dictionaries would set it off again and again
         try:
-            return orjson.loads(b"[" + data.replace(b"\n", b",") + b"]"), 0
+            events = orjson.loads(b"[" + data.replace(b"\n", b",") + b"]")
+            if len(events) == data.count(b"\n") + 1:  # two torn lines can make one array
+                return events, 0
         except ValueError:
-            events, bad = [], 0
-            for line in data.split(b"\n"):
-                try:
-                    events.append(orjson.loads(line))
-                except ValueError:
-                    bad += bool(line.strip())
-            return events, bad
+            pass
+        return _parse_lines(data.split(b"\n"))
+
+
+def _parse_lines(lines: Iterable[bytes]) -> tuple[list[Any], int]:
+    events, bad = [], 0
+    for line in filter(bytes.strip, lines):
+        try:
+            events.append(orjson.loads(line))
+        except ValueError:
+            try:
+                events.append(json.loads(line))  # a bare NaN, as Python's json writes it
+            except ValueError:
+                bad += 1
+    return events, bad
 
 
 @contextmanager
@@ -100,9 +118,18 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def read_journal(folder: RunFolder, offset: int = 0, attempt: int = 1, only: str | None = None) -> Journaled:
-    """Everything behind ``offset``; ``only`` one metric's points where it is named."""
-    found = Journaled(attempt=attempt, offset=offset)
+def read_journal(
+    folder: RunFolder,
+    offset: int = 0,
+    attempt: int = 1,
+    only: str | None = None,
+    counts: Mapping[str, int] | None = None,
+) -> Journaled:
+    """Everything behind ``offset``; ``only`` one metric's points where it is named.
+
+    ``counts`` says how many points of a metric came before, where steps without a number go on.
+    """
+    found = Journaled(attempt=attempt, offset=offset, counts=counts or {})
     for events, bad, end in read_events(folder.journal_file, offset):
         found.offset = end
         found.bad_lines += bad
@@ -117,7 +144,8 @@ def read_journal(folder: RunFolder, offset: int = 0, attempt: int = 1, only: str
 
 
 def _tells_of(event: Any, metric: str) -> bool:
-    return not isinstance(event, dict) or metric in event.get("metrics", ()) or "attempt" in event
+    metrics = event.get("metrics") if event.__class__ is dict else None
+    return (metrics.__class__ is dict and metric in metrics) or (event.__class__ is dict and "attempt" in event)
 
 
 def _shape(event: Any) -> tuple[str, ...] | None:
@@ -137,10 +165,10 @@ def _take_columns(found: Journaled, events: list[Any], names: tuple[str, ...]) -
         return False
     for name, values in zip(names, columns, strict=True):
         series = found.series.setdefault(name, Series())
-        series.steps += steps
-        series.times += times
-        series.values += values
-        series.attempts += [found.attempt] * len(values)
+        series.steps.extend(steps)
+        series.times.extend(times)
+        series.values.extend(values)
+        series.attempts.extend([found.attempt] * len(values))
     return True
 
 
@@ -168,7 +196,8 @@ def _take_points(found: Journaled, event: Mapping[str, Any], only: str | None) -
             continue
         number = decode_number(value)
         series = found.series.setdefault(name, Series())
-        series.steps.append(len(series.steps) if step is None else decode_number(step))
+        counted = found.counts.get(name, 0) + len(series.steps)
+        series.steps.append(counted if step is None else decode_number(step))
         series.times.append(time)
         series.values.append(number)
         series.attempts.append(found.attempt)
@@ -207,10 +236,10 @@ def _unmasked(series: Series) -> Series:
         if all(step < begin for later, begin in first.items() if later > attempt)
     ]
     return Series(
-        steps=[series.steps[i] for i in keep],
-        times=[series.times[i] for i in keep],
-        values=[series.values[i] for i in keep],
-        attempts=[series.attempts[i] for i in keep],
+        steps=array("d", [series.steps[i] for i in keep]),
+        times=array("d", [series.times[i] for i in keep]),
+        values=array("d", [series.values[i] for i in keep]),
+        attempts=array("i", [series.attempts[i] for i in keep]),
     )
 
 
@@ -225,19 +254,28 @@ def read_metric(folder: RunFolder, name: str) -> tuple[NDArray[np.float64], NDAr
     """Steps, times (seconds since the epoch) and values of one metric, three arrays of shape (points,), by step."""
     import numpy as np
 
-    stored = _compacted(folder, name)
+    stored = _read_compacted(folder, name)
     offset, attempt = (0, 1) if stored is None else (stored[1], stored[2])
     columns = _plain_columns(folder, name, offset, attempt)
     if columns is None:
-        tail = read_journal(folder, offset, attempt, only=name).series.get(name, Series())
+        counts = {name: stored[0].height} if stored is not None else None
+        tail = read_journal(folder, offset, attempt, name, counts).series.get(name, Series())
         columns = [np.asarray(c, dtype=np.float64) for c in (tail.steps, tail.times, tail.values, tail.attempts)]
     if stored is not None:
         frame = stored[0]
         columns = [
             np.concatenate([frame[key].to_numpy().astype(np.float64), column])
-            for key, column in zip(("step", "time", "value", "attempt"), columns, strict=True)
+            for key, column in zip(COLUMNS[1:], columns, strict=True)
         ]
-    steps, times, values, attempts = columns
+    return _one_curve(*columns)
+
+
+def _one_curve(
+    steps: NDArray[np.float64], times: NDArray[np.float64], values: NDArray[np.float64], attempts: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Points in order of arrival -> by step, without those that a later attempt hides; all of shape (points,)."""
+    import numpy as np
+
     for later in np.unique(attempts)[1:]:
         begin = steps[attempts == later].min()
         keep = (attempts >= later) | (steps < begin)
@@ -282,52 +320,83 @@ def _plain_columns(folder: RunFolder, name: str, offset: int, attempt: int) -> l
 
 
 def read_metrics(folder: RunFolder) -> pl.DataFrame:
-    """The whole history: columns metric, step, time, value; by metric and step."""
+    """The whole history: columns metric, step, time, value; metrics in order of first arrival, points by step."""
+    import numpy as np
     import polars as pl
 
     parts = []
-    for name in metric_names(folder):
-        steps, times, values = read_metric(folder, name)
-        parts.append(
-            pl.DataFrame({"step": steps, "time": times, "value": values}).select(pl.lit(name).alias("metric"), "*")
-        )
+    for (name,), points in _history(folder).group_by("metric", maintain_order=True):
+        columns = (points[key].to_numpy().astype(np.float64) for key in COLUMNS[1:])
+        steps, times, values = _one_curve(*columns)
+        curve = pl.DataFrame({"step": steps, "time": times, "value": values})
+        parts.append(curve.select(pl.lit(name).alias("metric"), "step", "time", "value"))
     if not parts:
         return pl.DataFrame(schema={"metric": pl.String, "step": pl.Float64, "time": pl.Float64, "value": pl.Float64})
     return pl.concat(parts)
 
 
+def _history(folder: RunFolder) -> pl.DataFrame:
+    """Every point, in order of arrival within each metric."""
+    import polars as pl
+
+    stored = _read_compacted(folder)
+    if stored is None:
+        return points_frame(read_journal(folder))
+    frame, offset, attempt = stored
+    counts = dict(frame.group_by("metric").len().iter_rows())
+    return pl.concat([frame, points_frame(read_journal(folder, offset, attempt, counts=counts))])
+
+
+def points_frame(found: Journaled) -> pl.DataFrame:
+    """A stretch of journal as columns metric, step, time, value, attempt."""
+    import numpy as np
+    import polars as pl
+
+    schema = dict(zip(COLUMNS, (pl.String, pl.Float64, pl.Float64, pl.Float64, pl.Int32), strict=True))
+    parts = [
+        pl.DataFrame(
+            {
+                "step": np.asarray(series.steps),
+                "time": np.asarray(series.times),
+                "value": np.asarray(series.values),
+                "attempt": np.asarray(series.attempts, dtype=np.int32),
+            }
+        ).select(pl.lit(name).alias("metric"), "step", "time", "value", "attempt")
+        for name, series in found.series.items()
+    ]
+    return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
+
+
 def metric_names(folder: RunFolder) -> list[str]:
     """In order of first arrival."""
-    stored = stored_offset(folder)
-    names: Iterable[str] = ()
-    if stored is not None:
-        import polars as pl
-
-        frame = pl.scan_parquet(folder.metrics_file).select(pl.col("metric").unique(maintain_order=True)).collect()
-        names = frame["metric"].to_list()
-    tail = read_journal(folder, stored[0] if stored else 0)
-    return list(dict.fromkeys([*names, *tail.series]))
+    return _history(folder)["metric"].unique(maintain_order=True).to_list()
 
 
 def stored_offset(folder: RunFolder) -> tuple[int, int] | None:
-    """The journal's offset and attempt that metrics.parquet reaches to; None without a usable file."""
+    """The journal's offset and attempt that metrics.parquet reaches to; None without a usable file.
+
+    A file that reaches further than the journal belongs to another journal.
+    """
     if not folder.metrics_file.exists():
         return None
     import polars as pl
 
     try:
-        metadata = pl.read_parquet_metadata(folder.metrics_file)
-        offset, attempt = metadata[OFFSET_KEY].split()
-        return int(offset), int(attempt)
+        offset, attempt = pl.read_parquet_metadata(folder.metrics_file)[OFFSET_KEY].split()
+        size = folder.journal_file.stat().st_size
     except (pl.exceptions.PolarsError, OSError, KeyError, ValueError):
         return None
+    return (int(offset), int(attempt)) if int(offset) <= size else None
 
 
-def _compacted(folder: RunFolder, name: str) -> tuple[pl.DataFrame, int, int] | None:
+def _read_compacted(folder: RunFolder, metric: str | None = None) -> tuple[pl.DataFrame, int, int] | None:
     stored = stored_offset(folder)
     if stored is None:
         return None
     import polars as pl
 
-    frame = pl.scan_parquet(folder.metrics_file).filter(pl.col("metric") == name).collect()
-    return frame, *stored
+    try:
+        scanned = pl.scan_parquet(folder.metrics_file)
+        return (scanned if metric is None else scanned.filter(pl.col("metric") == metric)).collect(), *stored
+    except (pl.exceptions.PolarsError, OSError):
+        return None

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import resource
 import shutil
+import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -25,9 +27,11 @@ from windlass.records.result import Result, parse_result
 from windlass.records.run import Artifact, Exit, Failure, FailureKind, RunSpec, make_run_id
 from windlass.runs import index
 from windlass.runs.folder import RunFolder, read_json, write_atomic
-from windlass.runs.journal import Journal
+from windlass.runs.journal import Journal, tell
 from windlass.runs.lease import Heartbeat, Holder, Lease, claim, holder, take_over
 from windlass.settings import SETTINGS_FILE, find_lab, job_run_dir, lay_out, load_settings
+
+CAPTURE_S = 2.0  #: how long the end of a script waits for its environment to be written down
 
 
 def start_run(
@@ -54,9 +58,9 @@ def start_run(
         return _resume(root, resume)
     name = name or "script"
     created = time.time()
-    chosen = dict(config or {})
     try:
-        identity = {"config": json.loads(canonical(chosen)), "seed": seed}
+        plain = json.loads(json.dumps(dict(config or {}), default=_plain))
+        identity = {"config": json.loads(canonical(plain)), "seed": seed}
     except (TypeError, ValueError) as error:
         raise WindlassError(f"config is no JSON: {error}", "Use numbers, texts, lists and mappings.") from None
     lease = Lease.of(os.getpid(), heartbeat=True, lasts_s=load_settings(root).lease_s)
@@ -93,7 +97,7 @@ def _lab_folder(lab: Path | str | None) -> Path:
         root = find_lab()
     except NotFound:
         root = Path.cwd() / "lab"
-        print(f"windlass: no lab here or above; runs go to {root}", file=sys.stderr)
+        tell(f"no lab here or above; runs go to {root}")
     lay_out(root)
     return root
 
@@ -108,8 +112,26 @@ def _resume(root: Path, resume: str | Path) -> Run:
     path = Path(resume)
     folder = RunFolder(path if path.is_dir() else root / "runs" / str(resume))
     spec = folder.spec()
-    state = holder(folder)
-    if state is Holder.ALIVE and folder.exit() is None:
+    with _locked(folder):
+        attempt, step = _reopen(root, folder)
+    index.append(folder.path.parent, folder.id, "resumed")
+    return Run(folder, spec, owner=True, attempt=attempt, resumed_step=step)
+
+
+@contextlib.contextmanager
+def _locked(folder: RunFolder) -> Iterator[None]:
+    """Of two that resume one run, the second waits, and then finds it running."""
+    fd = os.open(folder.path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _reopen(root: Path, folder: RunFolder) -> tuple[int, float | None]:
+    """Take over a run whose holder is gone; the number of the new attempt, and the last step of those before."""
+    if holder(folder) is Holder.ALIVE and folder.exit() is None:
         raise StateError(f"run {folder.id} is still running", f"windlass runs show {folder.id}")
     ended, result = folder.exit(), read_json(folder.result_file)
     failed = isinstance(result, dict) and result.get("failure")
@@ -120,13 +142,12 @@ def _resume(root: Path, resume: str | Path) -> Run:
         )
     from windlass.runs.reader import last_attempt
 
-    attempt, step = last_attempt(folder)
-    lease = Lease.of(os.getpid(), heartbeat=True, lasts_s=load_settings(root).lease_s, attempt=attempt + 1)
+    last, step = last_attempt(folder)
+    lease = Lease.of(os.getpid(), heartbeat=True, lasts_s=load_settings(root).lease_s, attempt=last + 1)
     for file in (folder.exit_file, folder.result_file):
         file.unlink(missing_ok=True)
     take_over(folder, lease)
-    index.append(folder.path.parent, folder.id, "resumed")
-    return Run(folder, spec, owner=True, attempt=attempt + 1, resumed_step=step)
+    return last + 1, step
 
 
 class Run:
@@ -153,7 +174,7 @@ class Run:
         self.resumed_step = resumed_step  #: the last step of the attempts before, or None
         self._owner = owner  # no supervisor: this process holds the lease and writes exit.json
         self._pid = os.getpid()
-        self._last: dict[str, Any] = {}
+        self._last: dict[str, tuple[float | None, Any]] = {}  # name -> step and value, of the highest step
         self._artifacts: list[Artifact] = []
         self._notes: list[str] = []
         self._journal = Journal(folder.journal_file)
@@ -167,7 +188,8 @@ class Run:
         self._monitor = _start_monitor(self._journal, settings.system_metrics_s)
         if owner:
             self._heartbeat = Heartbeat(folder, settings.heartbeat_s)
-            _capture_in_background(folder, Path.cwd())
+            self._capture = _capture_in_background(folder, Path.cwd())
+            self._on_sigterm()
             self._watch_for_a_crash()
             atexit.register(self._at_exit)
 
@@ -185,7 +207,11 @@ class Run:
         if metrics:
             values = {**metrics, **values}
         self._journal.metrics(values, step)
-        self._last.update(values)
+        last = self._last
+        for name, value in values.items():
+            known = last.get(name)
+            if known is None or step is None or known[0] is None or step >= known[0]:
+                last[name] = (step, value)
 
     def tag(self, **tags: str) -> None:
         self._journal.event(tags={name: str(value) for name, value in tags.items()})
@@ -232,13 +258,15 @@ class Run:
         raise Diverged(message)
 
     def finish(self, metrics: Mapping[str, Any] | None = None, *, failure: Failure | None = None) -> None:
-        """Write the result, last, by rename. Without ``metrics``, what was logged last is final. Once is enough.
+        """Write the result, last, by rename. Without ``metrics``, the values at the highest steps are final.
+
+        Once is enough. In a forked child it does nothing: the run is the parent's.
 
         Raises WindlassError for a metric that is no number.
         """
-        if self._finished:
+        if self._finished or os.getpid() != self._pid:
             return
-        final = self._last if metrics is None else metrics
+        final = {name: value for name, (_, value) in self._last.items()} if metrics is None else metrics
         result = Result(
             metrics={str(name): _as_float(name, value) for name, value in final.items()},
             artifacts=tuple(self._artifacts),
@@ -250,12 +278,14 @@ class Run:
         if self._monitor is not None:
             self._monitor.stop()
         self._journal.close()
+        if self._owner:
+            self._capture.join(CAPTURE_S)
         try:
             write_atomic(self.folder.result_file, data)
             if self._owner:
                 self._write_exit(failure)
         except OSError as error:
-            print(f"windlass: the result of run {self.id} could not be written: {error.strerror}", file=sys.stderr)
+            tell(f"the result of run {self.id} could not be written: {error.strerror}")
         if self._owner:
             self._heartbeat.stop()
             atexit.unregister(self._at_exit)
@@ -271,14 +301,19 @@ class Run:
         clean = error is None or (isinstance(error, SystemExit) and error.code in (None, 0))
         self.finish(failure=None if clean or error is None else describe_failure(error))
 
-    def _write_exit(self, failure: Failure | None) -> None:
+    def _write_exit(self, failure: Failure | None, *, terminated: bool = False) -> None:
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        interrupted = failure is not None and failure.message.startswith("KeyboardInterrupt")
+        message = ""
+        if failure is not None and failure.message.startswith("KeyboardInterrupt"):
+            message = "interrupted from the keyboard"
+        elif terminated and self.folder.cancel_file.exists():
+            message = self.folder.cancel_file.read_text(encoding="utf-8") or "asked to"
         self.folder.write_exit(
             Exit(
-                code=1 if failure else 0,
-                reason="cancel" if interrupted else "exit",
-                message="interrupted from the keyboard" if interrupted else "",
+                code=None if terminated else 1 if failure else 0,
+                signal=signal.SIGTERM if terminated else None,
+                reason="cancel" if message else "exit",
+                message=message,
                 started=self._started,
                 ended=time.time(),
                 wall_s=time.monotonic() - self._began,
@@ -286,6 +321,25 @@ class Run:
                 peak_memory_bytes=usage.ru_maxrss * 1024,
             )
         )
+
+    def _on_sigterm(self) -> None:
+        """A script that asks for nothing else is on record as killed (or cancelled), before SIGTERM ends it."""
+        if (
+            threading.current_thread() is not threading.main_thread()
+            or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+        ):
+            return
+
+        def terminate(number: int, _: object) -> None:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if os.getpid() == self._pid and not self._finished:
+                self._finished = True
+                with contextlib.suppress(OSError):
+                    self._journal.close()
+                    self._write_exit(None, terminated=True)
+            os.kill(os.getpid(), number)
+
+        signal.signal(signal.SIGTERM, terminate)
 
     def _watch_for_a_crash(self) -> None:
         """Remember an exception that nobody catches; what the script installed is called as before."""
@@ -298,8 +352,7 @@ class Run:
         sys.excepthook = remember
 
     def _at_exit(self) -> None:
-        if os.getpid() == self._pid:
-            self.finish(failure=describe_failure(self._crash) if self._crash is not None else None)
+        self.finish(failure=describe_failure(self._crash) if self._crash is not None else None)
 
     def _copy_in(self, source: Path) -> Path:
         target = self.artifacts_dir / source.name
@@ -353,7 +406,18 @@ def _start_monitor(journal: Journal, every_s: float) -> Any:
     return Monitor(journal, every_s)
 
 
-def _capture_in_background(folder: RunFolder, source: Path) -> None:
+def _capture_in_background(folder: RunFolder, source: Path) -> threading.Thread:
     from windlass.runs.capture import capture
 
-    threading.Thread(target=capture, args=(folder, source), name="windlass-capture", daemon=True).start()
+    thread = threading.Thread(target=capture, args=(folder, source), name="windlass-capture", daemon=True)
+    thread.start()
+    return thread
+
+
+def _plain(value: Any) -> Any:
+    """Scalars and arrays of numpy and torch as Python values."""
+    if callable(to_list := getattr(value, "tolist", None)):
+        return to_list()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{value!r} is no JSON value")

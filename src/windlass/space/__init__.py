@@ -1,1 +1,1 @@
-"""WHERE: parameters and their conditions, rules, constraints, encoding to the unit cube, config generation."""
+"""WHERE: parameters, conditions, rules and constraints; the unit cube; from a proposal to a config."""

@@ -1,239 +1,298 @@
-"""Rules: relations between the values of a config, such as ``train + validation + test == 1``.
+"""Rules across parameters, such as ``train + validation + test == 1`` or ``model != 'svm' or svm.C < 10``.
 
-The language: numbers, 'texts', true and false, names (dotted), ``+ - * /``, comparisons (chained too), ``in [...]``,
-``and``, ``or``, ``not``, ``min()``, ``max()``, ``abs()``. Text is parsed by ``ast`` into closures; nothing is evaluated
-by Python itself. Equality of numbers has a relative tolerance of 1e-9. A rule with a name that a config lacks (an
-inactive parameter) says nothing about it: it holds.
+A rule knows numbers, texts, true, false, null, dotted names, ``+ - * /``, comparisons (also chained, and with ``in``),
+``and or not`` and ``min max abs len``. It is read into a small tree of its own; Python never evaluates it.
+
+Numbers are compared with a relative tolerance of 1e-9: exactly one of ``a < b``, ``a == b``, ``a > b`` is true.
+A rule that names an absent (inactive) parameter holds.
 """
 
 from __future__ import annotations
 
 import ast
 import math
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
-Values = Mapping[str, Any]
-Term = Callable[[Values], Any]
+from windlass.errors import StudyError
+from windlass.records.study import same
 
-TOLERANCE = 1e-9
-_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
+RELATIVE_TOLERANCE = 1e-9
+ABSOLUTE_TOLERANCE = 1e-12  #: where one side is 0
+LONGEST_RULE = 500  #: characters
+
+_WORDS = {"true": True, "false": False, "null": None}
+_ARITHMETIC: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+_COMPARISONS: dict[type[ast.cmpop], str] = {
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+    ast.In: "in",
+    ast.NotIn: "not in",
 }
-_FUNCTIONS: dict[str, Callable[..., Any]] = {"min": min, "max": max, "abs": abs}
-_LITERALS = {"true": True, "false": False, "True": True, "False": False}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {"min": min, "max": max, "abs": abs, "len": len}
 
 
-class RuleSyntaxError(ValueError):
-    """A rule that cannot be read; ``column`` counts from 0."""
-
-    def __init__(self, message: str, column: int) -> None:
-        super().__init__(message)
-        self.column = column
+@dataclass(frozen=True, slots=True)
+class Literal:
+    value: Any
+    position: int  #: offset of the first character in the rule's text
 
 
-@dataclass(frozen=True)
-class Linear:
-    """``sum(coefficients[name] * name) + constant == 0``."""
-
-    coefficients: Mapping[str, float]
-    constant: float
+@dataclass(frozen=True, slots=True)
+class Name:
+    name: str
+    position: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Items:
+    items: tuple[Expression, ...]
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    operator: str
+    left: Expression
+    right: Expression
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    first: Expression
+    rest: tuple[tuple[str, Expression], ...]  #: operator and right side
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Logic:
+    operator: str  #: and, or
+    terms: tuple[Expression, ...]
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    term: Expression
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    function: str
+    arguments: tuple[Expression, ...]
+    position: int
+
+
+Expression = Literal | Name | Items | Arithmetic | Compare | Logic | Not | Call
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     text: str
-    names: frozenset[str]
-    term: Term
-    linear: Linear | None  #: where the rule is a linear equality
+    tree: Expression
+    names: tuple[str, ...]  #: in the order of the text
 
-    def holds(self, values: Values) -> bool:
-        """True as well where a name is absent, or where the values cannot be compared or divided."""
-        if not self.names <= values.keys():
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """Whether flat ``values`` obey it. Raises ValueError where it cannot be evaluated (division by zero, ...)."""
+        if any(name not in values for name in self.names):
             return True
-        try:
-            return bool(self.term(values))
-        except (TypeError, ZeroDivisionError, OverflowError):
-            return False
+        return _a_truth(evaluate(self.tree, values))
 
 
 def parse_rule(text: str) -> Rule:
-    """Raises RuleSyntaxError with the column of what is wrong."""
+    """Raises StudyError that points at the token that cannot be read."""
+    text = " ".join(text.splitlines()).strip()
+    if len(text) > LONGEST_RULE:
+        raise StudyError(f"a rule of {len(text)} characters is too long; at most {LONGEST_RULE}")
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
-        column = (getattr(error, "offset", None) or 1) - 1
-        hint = (
-            "; equality is written ==" if "==" not in text and "=" in text.replace("<=", "").replace(">=", "") else ""
-        )
-        raise RuleSyntaxError(f"cannot be read{hint}", column) from None
-    names: set[str] = set()
-    term = _term(tree, names)
-    if not isinstance(tree, (ast.Compare, ast.BoolOp)) and not (
-        isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not)
-    ):
-        raise RuleSyntaxError("is no comparison", 0)
+        tree = _Reader(text).read(ast.parse(text, mode="eval").body)
+    except SyntaxError as error:
+        at = min(max(0, (error.offset or 1) - 1), len(text))
+        single = "=" in text and not any(sign in text for sign in ("==", "<=", ">=", "!="))
+        refuse(text, at, "cannot be read here; equality is written ==" if single else "cannot be read here")
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise StudyError(f"cannot be read: {error}\n  {text}") from error
+    names = dict.fromkeys(node.name for node in walk(tree) if isinstance(node, Name))
     if not names:
-        raise RuleSyntaxError("names no parameter", 0)
-    return Rule(text.strip(), frozenset(names), term, _linear_equality(tree))
+        refuse(text, 0, "names no parameter")
+    return Rule(text, tree, tuple(names))
 
 
-def _term(node: ast.expr, names: set[str]) -> Term:
+def refuse(text: str, position: int, message: str) -> NoReturn:
+    """Raise StudyError with a caret under ``position``."""
+    raise StudyError(f"{message} (column {position + 1})\n  {text}\n  {' ' * position}^")
+
+
+class _Reader:
+    """From Python's syntax tree to ours."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._bytes = text.encode()
+
+    def read(self, node: ast.expr) -> Expression:
+        at = len(self._bytes[: node.col_offset].decode(errors="ignore"))
+        match node:
+            case ast.Constant(value=bool() | int() | float() | str() | None as value):
+                return Literal(value, at)
+            case ast.Name(id=word) if word in _WORDS:
+                return Literal(_WORDS[word], at)
+            case ast.Name() | ast.Attribute():
+                return Name(self._dotted(node, at), at)
+            case ast.List(elts=items) | ast.Tuple(elts=items):
+                return Items(self._all(items), at)
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return Not(self.read(operand), at)
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return Arithmetic("-", Literal(0, at), self.read(operand), at)
+            case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+                return self.read(operand)
+            case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _ARITHMETIC:
+                return Arithmetic(_ARITHMETIC[type(operator)], self.read(left), self.read(right), at)
+            case ast.Compare(left=left, ops=ops, comparators=rights) if all(type(op) in _COMPARISONS for op in ops):
+                signs = (_COMPARISONS[type(op)] for op in ops)
+                return Compare(self.read(left), tuple(zip(signs, self._all(rights), strict=True)), at)
+            case ast.BoolOp(op=operator, values=terms):
+                return Logic("and" if isinstance(operator, ast.And) else "or", self._all(terms), at)
+            case ast.Call(func=ast.Name(id=function), args=arguments, keywords=[]) if function in _FUNCTIONS:
+                single = function in ("abs", "len")
+                if (len(arguments) != 1) if single else (len(arguments) < 2):
+                    refuse(self.text, at, f"{function} takes {'one value' if single else 'two values or more'}")
+                return Call(function, self._all(arguments), at)
+            case ast.Call(func=ast.Name(id=function)):
+                refuse(self.text, at, f"no function {function!r}; there are {', '.join(_FUNCTIONS)}")
+        refuse(self.text, at, f"{ast.get_source_segment(self.text, node)!r} is not part of the rule language")
+
+    def _all(self, nodes: list[ast.expr]) -> tuple[Expression, ...]:
+        return tuple(self.read(node) for node in nodes)
+
+    def _dotted(self, node: ast.expr, at: int) -> str:
+        if isinstance(node, ast.Attribute):
+            return f"{self._dotted(node.value, at)}.{node.attr}"
+        if isinstance(node, ast.Name):
+            return node.id
+        refuse(self.text, at, "a dot belongs into a name, as in optimizer.lr")
+
+
+def children(node: Expression) -> tuple[Expression, ...]:
     match node:
-        case ast.Constant(value=bool() | int() | float() | str() as value):
-            return lambda _: value
-        case ast.Name(id=literal) if literal in _LITERALS:
-            return lambda _: _LITERALS[literal]
-        case ast.Name() | ast.Attribute():
-            name = _name(node)
-            names.add(name)
-            return lambda values: values[name]
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            inner = _term(operand, names)
-            return lambda values: -inner(values)
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            inner = _term(operand, names)
-            return lambda values: not inner(values)
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-            combine, a, b = _ARITHMETIC[type(op)], _term(left, names), _term(right, names)
-            return lambda values: combine(a(values), b(values))
-        case ast.BoolOp(op=op, values=parts):
-            terms, every = [_term(part, names) for part in parts], isinstance(op, ast.And)
-            return lambda values: (all if every else any)(term(values) for term in terms)
-        case ast.Compare():
-            return _comparison(node, names)
-        case ast.List(elts=items) | ast.Tuple(elts=items):
-            terms = [_term(item, names) for item in items]
-            return lambda values: [term(values) for term in terms]
-        case ast.Call(func=ast.Name(id=function), args=args, keywords=[]) if function in _FUNCTIONS and args:
-            call, terms = _FUNCTIONS[function], [_term(arg, names) for arg in args]
-            return lambda values: call(*(term(values) for term in terms))
-    raise RuleSyntaxError(f"{ast.unparse(node)!r} is not part of the language of rules", node.col_offset)
+        case Items(items=items):
+            return items
+        case Arithmetic(left=left, right=right):
+            return left, right
+        case Compare(first=first, rest=rest):
+            return first, *(right for _, right in rest)
+        case Logic(terms=terms):
+            return terms
+        case Not(term=term):
+            return (term,)
+        case Call(arguments=arguments):
+            return arguments
+    return ()
 
 
-def _name(node: ast.expr) -> str:
+def walk(node: Expression) -> Iterator[Expression]:
+    """The node and everything below it."""
+    yield node
+    for child in children(node):
+        yield from walk(child)
+
+
+def evaluate(node: Expression, values: Mapping[str, Any]) -> Any:
+    """The value of an expression. Raises ValueError on operands of the wrong kind and on division by zero."""
     match node:
-        case ast.Name(id=name):
-            return name
-        case ast.Attribute(value=inner, attr=attribute):
-            return f"{_name(inner)}.{attribute}"
-    raise RuleSyntaxError(f"{ast.unparse(node)!r} is no name", node.col_offset)
+        case Literal(value=value):
+            return value
+        case Name(name=name):
+            return values[name]
+        case Items(items=items):
+            return [evaluate(item, values) for item in items]
+        case Arithmetic(operator=operator, left=left, right=right):
+            return _calculate(operator, _a_number(evaluate(left, values)), _a_number(evaluate(right, values)))
+        case Compare(first=first, rest=rest):
+            here = evaluate(first, values)
+            for operator, right in rest:
+                there = evaluate(right, values)
+                if not _compares(operator, here, there):
+                    return False
+                here = there
+            return True
+        case Logic(operator="and", terms=terms):
+            return all(_a_truth(evaluate(term, values)) for term in terms)
+        case Logic(terms=terms):
+            return any(_a_truth(evaluate(term, values)) for term in terms)
+        case Not(term=term):
+            return not _a_truth(evaluate(term, values))
+        case Call(function="len", arguments=(only,)):
+            return len(_a_list(evaluate(only, values)))
+        case Call(function=function, arguments=arguments):
+            return _FUNCTIONS[function](*[_a_number(evaluate(argument, values)) for argument in arguments])
 
 
-def _comparison(node: ast.Compare, names: set[str]) -> Term:
-    terms = [_term(part, names) for part in (node.left, *node.comparators)]
-    tests = []
-    for op in node.ops:
-        if type(op) not in _COMPARISONS:
-            raise RuleSyntaxError(f"{ast.unparse(node)!r} is not part of the language of rules", node.col_offset)
-        tests.append(_COMPARISONS[type(op)])
-
-    def compare(values: Values) -> bool:
-        seen = [term(values) for term in terms]
-        return all(test(a, b) for test, a, b in zip(tests, seen, seen[1:], strict=False))
-
-    return compare
-
-
-def _equal(a: Any, b: Any) -> bool:
-    if _is_number(a) and _is_number(b):
-        return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=1e-12)
-    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
-
-
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
-    ast.Eq: _equal,
-    ast.NotEq: lambda a, b: not _equal(a, b),
-    ast.Lt: lambda a, b: bool(a < b),
-    ast.LtE: lambda a, b: bool(a <= b) or _equal(a, b),
-    ast.Gt: lambda a, b: bool(a > b),
-    ast.GtE: lambda a, b: bool(a >= b) or _equal(a, b),
-    ast.In: lambda a, b: any(_equal(a, one) for one in b),
-    ast.NotIn: lambda a, b: not any(_equal(a, one) for one in b),
-}
+def equal(left: Any, right: Any) -> bool:
+    """The ``==`` of rules: numbers within the tolerance; true is not 1."""
+    if is_number(left) and is_number(right):
+        if isinstance(left, int) and isinstance(right, int):
+            return left == right
+        return math.isclose(left, right, rel_tol=RELATIVE_TOLERANCE, abs_tol=ABSOLUTE_TOLERANCE)
+    return same(left, right)
 
 
-def _linear_equality(node: ast.expr) -> Linear | None:
-    match node:
-        case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
-            a, b = _linear(left), _linear(right)
-            if a is None or b is None:
-                return None
-            names = a.coefficients.keys() | b.coefficients.keys()
-            difference = {n: a.coefficients.get(n, 0.0) - b.coefficients.get(n, 0.0) for n in sorted(names)}
-            return Linear({n: c for n, c in difference.items() if c}, a.constant - b.constant)
-    return None
+def _a_number(value: Any) -> Any:
+    if not is_number(value):
+        raise ValueError(f"{value!r} is no number")
+    return value
 
 
-def _linear(node: ast.expr) -> Linear | None:
-    """The linear form of an arithmetic expression, or None."""
-    match node:
-        case ast.Constant(value=int() | float() as value) if _is_number(value):
-            return Linear({}, float(value))
-        case ast.Name() | ast.Attribute():
-            return Linear({_name(node): 1.0}, 0.0)
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            inner = _linear(operand)
-            return inner and _scaled(inner, -1.0)
-        case ast.BinOp(left=left, op=op, right=right):
-            a, b = _linear(left), _linear(right)
-            if a is None or b is None:
-                return None
-            if isinstance(op, (ast.Add, ast.Sub)):
-                b = b if isinstance(op, ast.Add) else _scaled(b, -1.0)
-                total = {
-                    n: a.coefficients.get(n, 0.0) + b.coefficients.get(n, 0.0)
-                    for n in {**a.coefficients, **b.coefficients}
-                }
-                return Linear(total, a.constant + b.constant)
-            if isinstance(op, ast.Mult) and not (a.coefficients and b.coefficients):
-                return _scaled(b, a.constant) if not a.coefficients else _scaled(a, b.constant)
-            if isinstance(op, ast.Div) and not b.coefficients and b.constant:
-                return _scaled(a, 1 / b.constant)
-    return None
+def _a_truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r} is not true or false")
+    return value
 
 
-def _scaled(form: Linear, factor: float) -> Linear:
-    return Linear({n: c * factor for n, c in form.coefficients.items()}, form.constant * factor)
+def _a_list(value: Any) -> list[Any] | tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{value!r} is no list")
+    return value
 
 
-def repair(values: Values, linear: Linear, bounds: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
-    """Move the ``bounds`` parameters of ``values`` onto a linear equality, staying within their bounds.
-
-    The weighted projection: each parameter moves in proportion to its coefficient and the square of its range; the
-    multiplier is found by bisection, as the sum is monotone in it. Values without a solution are returned as they are.
-    """
-    free = [name for name in linear.coefficients if name in bounds]
-    if not free or not linear.coefficients.keys() <= values.keys():
-        return dict(values)
+def _calculate(operator: str, left: Any, right: Any) -> Any:
     try:
-        fixed = linear.constant + sum(c * values[n] for n, c in linear.coefficients.items() if n not in bounds)
-    except TypeError:
-        return dict(values)
-    rates = {n: linear.coefficients[n] * (bounds[n][1] - bounds[n][0]) ** 2 for n in free}
+        match operator:
+            case "+":
+                return left + right
+            case "-":
+                return left - right
+            case "*":
+                return left * right
+            case _:
+                return left / right
+    except (ZeroDivisionError, OverflowError) as error:
+        raise ValueError(f"{left!r} {operator} {right!r}: {error}") from None
 
-    def moved(multiplier: float) -> dict[str, float]:
-        return {n: min(max(values[n] + multiplier * rates[n], bounds[n][0]), bounds[n][1]) for n in free}
 
-    def excess(at: Mapping[str, float]) -> float:
-        return float(fixed + sum(linear.coefficients[n] * at[n] for n in free))
-
-    if abs(excess(moved(0.0))) <= 1e-12:
-        return {**values, **moved(0.0)}
-    reach = max((bounds[n][1] - bounds[n][0]) / abs(rates[n]) for n in free)
-    low, high = -reach, reach
-    if excess(moved(low)) > 1e-12 or excess(moved(high)) < -1e-12:
-        return dict(values)
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if excess(moved(middle)) < 0 else (low, middle)
-    return {**values, **moved((low + high) / 2)}
+def _compares(operator: str, left: Any, right: Any) -> bool:
+    match operator:
+        case "==":
+            return equal(left, right)
+        case "!=":
+            return not equal(left, right)
+        case "in":
+            return any(equal(left, member) for member in _a_list(right))
+        case "not in":
+            return not any(equal(left, member) for member in _a_list(right))
+    left, right = _a_number(left), _a_number(right)
+    if equal(left, right):
+        return operator in ("<=", ">=")
+    return bool(left < right) if operator in ("<", "<=") else bool(left > right)

@@ -1,144 +1,184 @@
-"""The space of a study as one unit cube: every point decodes to the values of the active parameters."""
+"""The space of a study as a unit cube: ``decode`` a point into values, ``encode`` values into a point."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from dataclasses import dataclass, field
+from itertools import combinations, pairwise
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 
-from windlass.errors import StudyError
 from windlass.records.content import flatten
-from windlass.records.study import Region, Study
-from windlass.space.parameters import Codec, FloatCodec, codec
-from windlass.space.rules import Rule, parse_rule, repair
+from windlass.records.study import (
+    Condition,
+    Contains,
+    FloatParameter,
+    Interval,
+    IntParameter,
+    OneOf,
+    Parameter,
+    SetParameter,
+    Study,
+)
+from windlass.records.studyfile import study_error
+from windlass.space import repair as linear_rules
+from windlass.space.consistency import contradictions, parents_first
+from windlass.space.parameters import from_unit, is_ordered, sizes, to_unit, width
+from windlass.space.rules import Rule, parse_rule
 
-COUNTABLE = 20_000  #: a space with more configs is not counted
-REPAIR_ROUNDS = 8  #: rules that share parameters are repaired in turns
 
-
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Space:
-    """Parameters in an order in which each comes after those its ``when`` names.
+    """Parameters with the parents of conditions first, each with its dimensions of the unit cube."""
 
-    ``dimensions`` coordinates in [0, 1]: one a parameter, one a choice for sets, in that order.
-    """
-
-    def __init__(
-        self,
-        codecs: Mapping[str, Codec],
-        conditions: Mapping[str, Region | None],
-        rules: Sequence[Rule],
-        fixed: Mapping[str, Any],
-    ) -> None:
-        self.codecs = dict(codecs)
-        self.conditions = dict(conditions)
-        self.rules = tuple(rules)
-        self.fixed = dict(fixed)  #: the baseline's flat values that are no parameters; rules may name them
-        self.names = tuple(codecs)
-        self._slices: dict[str, slice] = {}
-        start = 0
-        for name, one in self.codecs.items():
-            self._slices[name] = slice(start, start + one.width)
-            start += one.width
-        self.dimensions = start
-        #: shape (dimensions,): where near coordinates do not mean near values
-        self.unordered = np.array([not one.ordered for one in self.codecs.values() for _ in range(one.width)])
+    parameters: Mapping[str, Parameter]  #: parents first, otherwise in the study's order
+    rules: tuple[Rule, ...]
+    fixed: Mapping[str, Any]  #: the study's baseline, flat
+    slices: Mapping[str, slice]  #: a parameter's dimensions
+    dimensions: int
+    labels: tuple[str, ...]  #: one a dimension: ``lr``, or ``augment[flip]`` for a member of a set
+    size: int | None  #: how many different configs, before rules and constraints; None where there is a float
+    unordered: npt.NDArray[np.bool_]  #: dimensions in which near points are not near values; shape (dimensions,)
+    _floats: Mapping[str, FloatParameter] = field(repr=False)
 
     @classmethod
     def of(cls, study: Study) -> Self:
-        """Raises StudyError where parameters activate each other in a circle, or a rule cannot be read."""
-        order = activation_order({name: p.when for name, p in study.space.items()})
-        try:
-            rules = [parse_rule(text) for text in study.rules]
-        except ValueError as error:
-            raise StudyError(f"study {study.name!r}: a rule {error}", "windlass studies check FILE") from error
-        fixed = {n: v for n, v in flatten(study.baseline).items() if n not in study.space}
+        """Raises StudyError that lists every contradiction in the study."""
+        if problems := contradictions(study):
+            raise study_error(problems, f"study {study.name}")
+        parameters = {name: study.space[name] for name in parents_first(study.space)}
+        slices: dict[str, slice] = {}
+        labels: list[str] = []
+        unordered: list[bool] = []
+        for name, parameter in parameters.items():
+            slices[name] = slice(len(labels), len(labels) + width(parameter))
+            members = parameter.choices if isinstance(parameter, SetParameter) else None
+            labels += [name] if members is None else [f"{name}[{member}]" for member in members]
+            unordered += [not is_ordered(parameter)] * width(parameter)
+        mask = np.array(unordered)
+        mask.flags.writeable = False
         return cls(
-            {name: codec(study.space[name]) for name in order},
-            {name: study.space[name].when for name in order},
-            rules,
-            fixed,
+            parameters=parameters,
+            rules=tuple(map(parse_rule, study.rules)),
+            fixed=flatten(study.baseline),
+            slices=slices,
+            dimensions=len(labels),
+            labels=tuple(labels),
+            size=_size(parameters),
+            unordered=mask,
+            _floats={name: one for name, one in parameters.items() if isinstance(one, FloatParameter)},
         )
 
-    def active(self, name: str, values: Mapping[str, Any]) -> bool:
-        """Whether a parameter is active, given the values of those before it."""
-        condition = self.conditions[name]
-        return condition is None or condition.contains(values)
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.parameters)
 
-    def decode(self, point: Sequence[float] | NDArray[np.float64]) -> dict[str, Any]:
-        """Flat values of the active parameters at a point of shape (dimensions,)."""
-        coordinates = point.tolist() if isinstance(point, np.ndarray) else list(point)
+    def decode(self, point: Sequence[float] | npt.NDArray[np.float64]) -> dict[str, Any]:
+        """Flat values of the active parameters at a point of [0, 1]^dimensions, before rules and constraints.
+
+        Coordinates outside [0, 1] are taken to the edge. Raises ValueError on a wrong length and on NaN.
+        """
+        clipped = np.clip(np.asarray(point, dtype=np.float64), 0.0, 1.0)
+        if clipped.shape != (self.dimensions,) or np.isnan(clipped).any():
+            raise ValueError(f"a point has {self.dimensions} finite coordinates, not {point!r}")
+        coordinates: list[float] = clipped.tolist()
         values: dict[str, Any] = {}
-        for name, one in self.codecs.items():
-            if self.active(name, values):
-                values[name] = one.decode(coordinates[self._slices[name]])
+        for name, parameter in self.parameters.items():
+            if parameter.when is None or parameter.when.contains(values):
+                values[name] = from_unit(parameter, coordinates[self.slices[name]])
         return values
 
-    def encode(self, values: Mapping[str, Any], fill: float = 0.5) -> NDArray[np.float64]:
-        """The point of flat values, shape (dimensions,); ``fill`` where a parameter is absent."""
+    def encode(self, values: Mapping[str, Any], fill: float = 0.5) -> npt.NDArray[np.float64]:
+        """The point of flat ``values``, shape (dimensions,); ``fill`` where they lack a parameter.
+
+        ``decode(encode(values)) == values`` for values that decode gives (floats: to rounding). Names outside the
+        space are passed over. Raises ValueError on a value outside its parameter's domain.
+        """
         point = np.full(self.dimensions, fill)
-        for name, one in self.codecs.items():
+        for name, parameter in self.parameters.items():
             if name in values:
-                point[self._slices[name]] = one.encode(values[name])
+                point[self.slices[name]] = to_unit(parameter, values[name])
         return point
 
+    def active(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of ``values`` whose parameters are active among them, parents first. Other names are left out."""
+        kept: dict[str, Any] = {}
+        for name, parameter in self.parameters.items():
+            if name in values and (parameter.when is None or parameter.when.contains(kept)):
+                kept[name] = values[name]
+        return kept
+
     def repair(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Move float parameters onto the linear equalities among the rules (splits that sum to 1)."""
-        repaired = dict(values)
-        equalities = [rule.linear for rule in self.rules if rule.linear is not None]
-        for _ in range(REPAIR_ROUNDS if len(equalities) > 1 else 1):
-            before = dict(repaired)
-            for linear in equalities:
-                moved = repair({**self.fixed, **repaired}, linear, self._bounds)
-                repaired.update({name: moved[name] for name in repaired})
-            if repaired == before:
-                break
-        return repaired
+        """``values`` with floats moved so that rules such as ``train + validation + test == 1`` hold.
 
-    @cached_property
-    def _bounds(self) -> dict[str, tuple[float, float]]:
-        return {name: (c.low, c.high) for name, c in self.codecs.items() if isinstance(c, FloatCodec)}
-
-    @cached_property
-    def size(self) -> int | None:
-        """How many distinct configs there are, before rules and constraints; None where they cannot be counted."""
-        if any(one.values() is None for one in self.codecs.values()):
-            return None
-        partial: list[dict[str, Any]] = [{}]
-        for name, one in self.codecs.items():
-            grown: list[dict[str, Any]] = []
-            for values in partial:
-                choices = one.values() if self.active(name, values) else None
-                if choices is None:
-                    grown.append(values)
-                    continue
-                for value in choices:
-                    grown.append({**values, name: value})
-                    if len(grown) > COUNTABLE:
-                        return None
-            partial = grown
-        return len(partial)
+        Only floats of ``values`` move; other names count with their value in the study's baseline. Where the ranges
+        leave no solution, nothing moves, and the config will be rejected.
+        """
+        if not self.rules:
+            return dict(values)
+        others = {name: value for name, value in self.fixed.items() if name not in self.parameters}
+        active = self.active({**self.fixed, **values})
+        given = {name: value for name, value in active.items() if name in values}
+        return {**values, **linear_rules.repair(given, {**others, **active}, self.rules, self._floats)}
 
 
-def activation_order(conditions: Mapping[str, Region | None]) -> tuple[str, ...]:
-    """Parameters after those that their conditions name, otherwise in the given order.
+def _size(parameters: Mapping[str, Parameter]) -> int | None:
+    """How many different configs there are; None where there is a float. ``parameters``: parents first."""
+    if any(isinstance(parameter, FloatParameter) for parameter in parameters.values()):
+        return None
+    asked = [
+        (child, parent, condition)
+        for child, one in parameters.items()
+        if one.when is not None
+        for parent, condition in one.when.root.items()
+    ]
+    # configs so far, by which of the conditions that are still to be asked they meet
+    groups: Counter[frozenset[int]] = Counter({frozenset(): 1})
+    for name, parameter in parameters.items():
+        needed = frozenset(i for i, (child, _, _) in enumerate(asked) if child == name)
+        own = _count_by_met(
+            parameter, {i: condition for i, (_, parent, condition) in enumerate(asked) if parent == name}
+        )
+        grown: Counter[frozenset[int]] = Counter()
+        for met, configs in groups.items():
+            for newly, values in own.items() if needed <= met else [(frozenset[int](), 1)]:
+                grown[(met - needed) | newly] += configs * values
+        groups = grown
+    return sum(groups.values())
 
-    Raises StudyError on a circle, with the names in it.
-    """
-    placed: dict[str, None] = {}
-    waiting = list(conditions)
-    while waiting:
-        ready = [n for n in waiting if all(p in placed or p not in conditions for p in _parents(conditions[n]))]
-        if not ready:
-            raise StudyError(
-                f"these parameters activate each other in a circle: {', '.join(waiting)}", "Edit their 'when'."
-            )
-        placed[ready[0]] = None
-        waiting.remove(ready[0])
-    return tuple(placed)
+
+def _count_by_met(parameter: Parameter, conditions: Mapping[int, Condition]) -> Counter[frozenset[int]]:
+    """How many of the parameter's values meet which of the conditions. Conditions fit the parameter."""
+    counted: Counter[frozenset[int]] = Counter()
+
+    def add(value: Any, times: int) -> None:
+        counted[frozenset(i for i, condition in conditions.items() if condition.holds(value))] += times
+
+    match parameter:
+        case IntParameter(low=low, high=high):  # conditions change only at their ends: count the stretches between
+            ends = [end for condition in conditions.values() for end in _ends(condition)]
+            cuts = {low, high + 1, *(cut for end in ends for cut in (math.floor(end), math.floor(end) + 1))}
+            for first, after in pairwise(sorted(cut for cut in cuts if low <= cut <= high + 1)):
+                add(first, after - first)
+        case SetParameter(choices=choices):  # members that no condition names are interchangeable
+            low, high = sizes(parameter)
+            named = list(dict.fromkeys(m for c in conditions.values() if isinstance(c, Contains) for m in c.contains))
+            for size in range(len(named) + 1):
+                ways = sum(math.comb(len(choices) - len(named), n - size) for n in range(max(low, size), high + 1))
+                for chosen in combinations(named, size):
+                    add(chosen, ways)
+        case _:
+            for value in getattr(parameter, "choices", (False, True)):
+                add(value, 1)
+    return counted
 
 
-def _parents(condition: Region | None) -> tuple[str, ...]:
-    return tuple(condition.root) if condition is not None else ()
+def _ends(condition: Condition) -> list[Any]:
+    """The numbers at which a condition on a number begins or ends to hold."""
+    if isinstance(condition, Interval):
+        return [end for end in (condition.min, condition.max) if end is not None]
+    return list(condition.root) if isinstance(condition, OneOf) else []

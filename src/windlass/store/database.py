@@ -38,11 +38,16 @@ class Database:
         self.label = str(self.path or text)
         if self.path is None:
             self.label, self.engine = _server(text)
+            # the lock comes first, then the view: one taken before would miss what was written meanwhile
+            self._writing = self.engine.execution_options(windlass_write=True, isolation_level="READ COMMITTED")
         else:
-            if not self.path.exists():
-                with self._explained():
+            with self._explained():
+                if not self.path.exists():
                     _create_file(self.path)
+                elif not self.path.stat().st_size:
+                    raise StoreError(f"database {self.label} is damaged: the file is empty", "windlass reindex")
             self.engine = _file_engine(self.path)
+            self._writing = self.engine.execution_options(windlass_write=True)
         with self._explained():
             self._bring_up_to_date()
             self._file = self._identity()
@@ -58,8 +63,7 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """One transaction, alone in writing from its first statement on."""
         self._check_identity()
-        writing = self.engine.execution_options(windlass_write=True)
-        with self._explained(), writing.connect() as connection, connection.begin():
+        with self._explained(), self._writing.connect() as connection, connection.begin():
             yield connection
 
     def close(self) -> None:
@@ -84,8 +88,7 @@ class Database:
             return
         if found is None and self.path is not None:
             raise StoreError(f"{self.label} is no Windlass database", "windlass reindex")
-        writing = self.engine.execution_options(windlass_write=True)
-        with writing.connect() as connection, connection.begin():
+        with self._writing.connect() as connection, connection.begin():
             found = _revision(connection)
             if found is None:
                 _create_tables(connection)
@@ -130,7 +133,7 @@ class Database:
                 f"fuser -v {self.label}",
             )
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
-            doing = "cannot open" if "CANTOPEN" in name and not self.path.exists() else "cannot write"
+            doing = "cannot open" if name.startswith("SQLITE_CANTOPEN") else "cannot write"
             return StoreError(f"{doing} {self.label}: {error}", f"ls -ld {self._folder}")
         if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
             return StoreError(f"cannot write {self.label}: {error}", f"df -h {self._folder}")
@@ -204,8 +207,6 @@ def _create_file(path: Path) -> None:
 
 def _file_engine(path: Path) -> Engine:
     mode = "rw"
-    if path.exists() and not path.stat().st_size and not path.name.startswith("."):
-        raise StoreError(f"database {path} is damaged: the file is empty", "windlass reindex")
     if not os.access(path.parent, os.W_OK):
         # SQLite cannot put its log beside the file; without one the file alone is the whole truth
         log = Path(f"{path}-wal")

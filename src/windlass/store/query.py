@@ -70,7 +70,7 @@ Keys = Select[Any] | CompoundSelect[Any]
 Row = Mapping[str, ColumnElement[Any]] | ReadOnlyColumnCollection[str, Any]
 Test = Callable[[ColumnElement[Any]], Condition]
 
-_WALK_STEPS = 60_000  #: of SQLite's virtual machine, 1 to 3 ms: after one to two times as many a walk is broken off
+_WALK_STEPS = 30_000  #: of SQLite's virtual machine, about 1 ms: after one to two times as many a walk is broken off
 _GATHER_MOST = 20_000  #: a condition that more runs meet is not gathered
 _SORTABLE = (int(SORTABLE[0]), int(SORTABLE[-1]))
 _INDEXED = frozenset({"id", "status", "study", "name", "created", "ended", "duration"})
@@ -304,34 +304,36 @@ class _Search:
 
     def smallest(self, node: Node) -> Keys | None:
         """The condition, of those that every match meets, with the fewest runs; None where all are too common."""
-        best: Keys | None = None
+        parts = self._fewest(node.nodes if isinstance(node, And) else (node,))
+        return union_all(*parts) if parts else None
+
+    def _fewest(self, nodes: Sequence[Node]) -> list[Select[Any]]:
+        best: list[Select[Any]] = []
         fewest = _GATHER_MOST
-        for one in node.nodes if isinstance(node, And) else (node,):
-            keys = self.selection(one)
-            if keys is not None:
-                counted = select(func.count()).select_from(keys.limit(fewest).subquery())
+        for node in nodes:
+            if parts := self.selection(node):
+                counted = select(func.count()).select_from(union_all(*parts).limit(fewest).subquery())
                 count = int(self.connection.execute(counted).scalar_one())
                 if count < fewest:
-                    best, fewest = keys, count
+                    best, fewest = parts, count
         return best
 
-    def selection(self, node: Node) -> Keys | None:
-        """All runs that meet a condition, read from one index; None where no index has them."""
+    def selection(self, node: Node) -> list[Select[Any]]:
+        """All runs that meet a condition, as statements that each read one index; none where no index has them."""
         match node:
-            case And():
-                return self.smallest(node)
+            case And(nodes):
+                return self._fewest(nodes)
             case Or(nodes):
-                parts = [self.selection(one) for one in nodes]
-                known = [part for part in parts if part is not None]
-                return union_all(*known) if len(known) == len(parts) else None
+                choices = [self.selection(one) for one in nodes]
+                return [part for parts in choices for part in parts] if all(choices) else []
             case Compare(field) | In(field) | Contains(field):
                 if field.group == "run":
-                    row: FromClause = _GATHERED
-                    return select(row.c.pk).where(self.test(node, row.c)) if field.name in _INDEXED else None
+                    test = self.test(node, _GATHERED.c)
+                    return [select(_GATHERED.c.pk).where(test)] if field.name in _INDEXED else []
                 row = self.table(node)
-                return select(row.c.run).where(row.c.name == (self.name(field) or 0), self.test(node, row.c))
+                return [select(row.c.run).where(row.c.name == (self.name(field) or 0), self.test(node, row.c))]
             case _:
-                return None
+                return []
 
     def keys(self, statement: Keys) -> list[int]:
         return list(self.connection.execute(statement).scalars())

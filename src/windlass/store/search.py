@@ -60,6 +60,7 @@ from windlass.store.expression import (
 
 MAX_DEPTH = 50
 MAX_CONDITIONS = 200
+MAX_VALUES = 2000
 ASPECTS = ("last", "min", "max", "step")
 _TEXTS = ("status", "name", "study", "id", "failure")
 _TIMES = ("created", "started", "ended")
@@ -113,6 +114,7 @@ class _Parser:
         self.now = now
         self.depth = 0
         self.conditions = 0
+        self.literals = 0
         self.tokens = self._tokenize()
         self.next = 0
 
@@ -272,6 +274,9 @@ class _Parser:
 
     def value(self, field: Field) -> Value:
         """A literal that the field can be compared with."""
+        self.literals += 1
+        if self.literals > MAX_VALUES:
+            self.fail(f"more than {MAX_VALUES} values")
         token = self.advance()
         if token.kind in ("text", "quoted") and not token.text.startswith("`"):
             literal: str | float | bool = _unquote(token)
