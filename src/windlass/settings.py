@@ -22,7 +22,7 @@ LAB_VARIABLE = "WINDLASS_LAB"
 class Settings:
     """``windlass.toml``; every key has a default."""
 
-    database: str = "windlass.db"  #: a path relative to the lab
+    database: str = "windlass.db"  #: a path relative to the lab, or an SQLAlchemy URL
     heartbeat_s: float = 10.0  #: between two signs of life of a script's own run
     lease_s: float = 45.0  #: without a sign of life for this long, such a run is lost
     system_metrics_s: float = 5.0  #: between two samples of CPU, memory and GPU; 0 switches them off

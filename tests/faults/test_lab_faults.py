@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -78,6 +79,18 @@ def test_a_corrupt_database_is_told_and_reindex_restores_everything(tmp_path: Pa
     assert windlass("doctor", cwd=lab).returncode == 0
     windlass("run", "quadratic", cwd=lab)
     assert len(statuses(lab)) == 5, "the study knows what was decided"
+
+
+def test_a_run_that_was_decided_and_lost_with_the_database_is_run(tmp_path: Path) -> None:
+    lab = make_lab(tmp_path / "lab", quadratic_study(tmp_path, budget={"runs": 4}))
+    windlass("run", "study.yaml", cwd=lab)
+    before = {run["number"]: run["params"] for run in json.loads(windlass("runs", "list", "--json", cwd=lab).stdout)}
+    shutil.rmtree(max((lab / "runs").glob("*Z_*")))
+    (lab / "windlass.db").unlink()
+    assert "3 runs and 1 studies" in windlass("reindex", cwd=lab).stdout
+    windlass("run", "quadratic", cwd=lab)
+    runs = json.loads(windlass("runs", "list", "--json", cwd=lab).stdout)
+    assert {run["number"]: run["params"] for run in runs} == before
 
 
 def mounted(folder: Path, options: str) -> Iterator[Path]:

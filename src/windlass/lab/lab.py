@@ -30,12 +30,12 @@ from windlass.runs.folder import RunFolder, write_atomic
 from windlass.runs.replay import ReplayVerdict, replay_verdict
 from windlass.settings import SETTINGS_FILE, find_lab, lay_out, load_settings
 from windlass.store.decisions import DecisionLog
-from windlass.store.protocol import Store
 
 if TYPE_CHECKING:
     import polars as pl
 
     from windlass.report.study import StudyReport
+    from windlass.store.sql import SqlStore
 
 STUDY_FILE = "study.yaml"
 
@@ -76,10 +76,16 @@ class Lab:
         return self.path / "studies" / name
 
     @cached_property
-    def store(self) -> Store:
+    def store(self) -> SqlStore:
         from windlass.store.sql import SqlStore
 
-        return SqlStore(self.path / self.settings.database)
+        return SqlStore(self.database)
+
+    @property
+    def database(self) -> Path | str:
+        """The path of the SQLite file, or the URL of another database."""
+        named = self.settings.database
+        return named if "://" in named else self.path / named
 
     def close(self) -> None:
         """Let go of the database; the lab can be used again afterwards."""
@@ -346,7 +352,9 @@ class Lab:
         """Build the store anew from run folders and study folders; the old database is kept aside."""
         with exclusive(self.path):
             self.close()
-            return upkeep.reindex(self.path, self.path / self.settings.database, on_progress)
+            if isinstance(self.database, str):
+                raise WindlassError("reindex builds a new file; this lab's database is a server", "windlass doctor")
+            return upkeep.reindex(self.path, self.database, on_progress)
 
     def doctor(self) -> Sequence[upkeep.Check]:
         """Look for what is wrong with the machine, the lab and its runs; writes missing run reports."""

@@ -244,11 +244,15 @@ def _check_folder(lab: Path) -> Iterable[Check]:
 def _check_store(lab: Lab) -> Iterable[Check]:
     try:
         lab.sync()
+        complaints = lab.store.check()
         stored = {run.id: run for run in lab.store.search()}
     except StoreError as error:
         yield Check(Level.PROBLEM, error.message, error.next_step)
         return
-    yield Check(Level.OK, f"database {lab.settings.database} is sound: {len(stored)} runs")
+    if complaints:
+        yield Check(Level.PROBLEM, f"database {lab.settings.database}: {complaints[0]}", "windlass reindex")
+    else:
+        yield Check(Level.OK, f"database {lab.settings.database} is sound: {len(stored)} runs")
     folders = {p.name for p in lab.runs_root.iterdir() if p.is_dir() and not p.name.startswith(".")}
     if unknown := folders - stored.keys():
         yield Check(

@@ -84,7 +84,7 @@ def plan(bench: Bench, slots: int) -> list[Decision]:
         decide(bench, proposal, situation.next_number + i, bench.cycle + 1, strategy, progress.settled)
         for i, proposal in enumerate(proposals)
     ]
-    pending = [RunRecord(**_identity(configure(bench, d)), status=Status.PENDING) for d in decisions if d.approved]
+    pending = waiting(bench, decisions)
     bench.store.record(decisions, pending)  # known before acted on
     bench.log.append(decisions)
     bench.remember(decisions, pending)
@@ -163,12 +163,17 @@ def configure(bench: Bench, decision: Decision) -> RunSpec:
     )
 
 
+def waiting(bench: Bench, decisions: Sequence[Decision]) -> list[RunRecord]:
+    """The pending runs that approved decisions lead to."""
+    return [RunRecord(**_identity(configure(bench, d)), status=Status.PENDING) for d in decisions if d.approved]
+
+
 def submit(bench: Bench, decisions: Sequence[Decision]) -> None:
     """Hand approved decisions to the executor. Doing it again after a kill is harmless."""
     specs = [configure(bench, d) for d in decisions if d.approved]
     bench.executor.submit(specs)
-    waiting = [bench.history[spec.id] for spec in specs if bench.history[spec.id].status is Status.PENDING]
-    bench.note(*(replace(run, status=Status.QUEUED) for run in waiting))
+    pending = [bench.history[spec.id] for spec in specs if bench.history[spec.id].status is Status.PENDING]
+    bench.note(*(replace(run, status=Status.QUEUED) for run in pending))
 
 
 def start(bench: Bench, run_id: str) -> RunRecord:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from windlass.history import Progress, stop_reason
 from windlass.jobs.protocol import JobEventKind
-from windlass.loop.cycle import Bench, plan, settle, start, submit
+from windlass.loop.cycle import Bench, plan, settle, start, submit, waiting
 from windlass.records.decision import Decision, StudyRecord, StudyStatus
 from windlass.records.run import RunRecord
 
@@ -126,6 +126,8 @@ def drive(
 def _resume(bench: Bench) -> Iterator[Event]:
     """Take up what an earlier process left: catch up the log, submit or attach every run that is not terminal."""
     bench.log.catch_up(bench.decided)
+    unknown = [d for d in bench.decided if d.approved and d.run_id not in bench.history]
+    bench.note(*waiting(bench, unknown))  # decided, and lost with a database before the folder was made
     open_runs = [d for d in bench.decided if d.approved and not bench.history[d.run_id or ""].status.terminal]
     if not open_runs:
         return

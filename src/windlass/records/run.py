@@ -158,6 +158,11 @@ class MetricSummary:
     step: float = 0
     count: int = 1
 
+    def __post_init__(self) -> None:
+        for name in ("last", "min", "max"):
+            if math.isnan(getattr(self, name)):
+                object.__setattr__(self, name, math.nan)  # one NaN, so that equal content is equal
+
     @classmethod
     def of(cls, value: float) -> Self:
         return cls(last=value, min=value, max=value)

@@ -238,6 +238,6 @@ def _curves(
         for name in names if run.id in shown else ():
             if name in run.metrics:
                 steps, _, values = read_metric(RunFolder(runs_root / run.id), name)
-                if len(steps) > 1 or run.id == champion or run.failure:
+                if len(steps) > (0 if run.failure or run.id == champion else 1):
                     curves[name].append(learning_curve(point, steps, values))
     return tuple(LearningCurves(metric=name, curves=tuple(found)) for name, found in curves.items() if found)

@@ -11,6 +11,7 @@ from windlass.report.study import StudyReport, objective_words
 from windlass.runs.text import one_line, show
 
 WIDTH = 100
+MATTERS = 0.05  #: share explained from which a parameter is named
 
 
 def study_summary(report: StudyReport) -> str:
@@ -33,7 +34,7 @@ def study_summary(report: StudyReport) -> str:
         rows.append((f"{group.count} {group.kind}", one_line(message, 90)))
     for rejection in report.rejections[:3]:
         rows.append((f"{rejection.count} rejected", f"by {rejection.rule}"))
-    known = [effect for effect in report.effects if effect.effect]
+    known = [effect for effect in report.effects if (effect.effect or 0) >= MATTERS]
     if known:
         rows.append(("what mattered", ", ".join(f"{e.name} {e.effect:.0%}" for e in known[:4])))
     width = max(len(name) for name, _ in rows) + 2
@@ -61,5 +62,4 @@ def _wrap(text: str, first: str = "", following: str = "") -> list[str]:
         subsequent_indent=following,
         break_long_words=False,
         break_on_hyphens=False,
-        drop_whitespace=False,
     )
