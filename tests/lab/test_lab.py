@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -168,6 +169,27 @@ def test_function_trainers_run_cold_and_from_a_preloaded_parent(lab: wl.Lab, tmp
         for run in lab.store.history(name):
             assert run.status is Status.COMPLETED, run.failure
             assert run.values["loss"] == run.config["x"] ** 2 and run.notes == ("hello",)
+
+
+def test_readers_all_the_while_change_nothing(lab: wl.Lab, tmp_path: Path) -> None:
+    """A reader meets runs at every moment of their start and end, and takes none of them for lost."""
+    over, looks = threading.Event(), 0
+
+    def read() -> None:
+        nonlocal looks
+        with wl.Lab(lab.path) as reader:
+            while not over.is_set():
+                reader.sync()
+                looks += 1
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        lab.run(study_file(tmp_path, budget={"runs": 60, "concurrent": 3}))
+    finally:
+        over.set()
+        thread.join()
+    assert looks > 60 and [run.status for run in lab.runs()] == [Status.COMPLETED] * 60
 
 
 def test_runs_of_scripts_appear_and_lost_ones_are_told(lab: wl.Lab, tmp_path: Path) -> None:

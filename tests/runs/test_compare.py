@@ -219,3 +219,8 @@ def test_changes_turn_one_mapping_into_the_other(a: dict[str, Any], b: dict[str,
             made[change.name] = change.b
     assert changes(made, b) == () and changes(a, a) == ()
     assert len(changes(a, b)) == len(changes(b, a))
+
+
+def test_what_counts_as_equal() -> None:
+    assert changes({"n": 1, "x": math.nan}, {"n": 1.0, "x": math.nan}) == ()
+    assert [c.name for c in changes({"n": 1}, {"n": True})] == ["n"], "a number is no switch"

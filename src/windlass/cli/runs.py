@@ -139,7 +139,7 @@ def replay(
     run_id: RunArgument,
     lab: LabOption = None,
     tolerance: Annotated[
-        float, typer.Option("--tolerance", min=0, help="Relative difference that is no drift.")
+        float, typer.Option("--tolerance", min=0, help="Difference that is no drift, relative or absolute.")
     ] = 1e-9,
     as_json: JsonOption = False,
 ) -> None:

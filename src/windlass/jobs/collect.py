@@ -109,7 +109,7 @@ def final_metrics(journaled: Mapping[str, MetricSummary], result: Result | None)
 def _status(
     folder: RunFolder, spec: RunSpec, held: Holder, exit: Exit | None, result: Result | None, problem: str
 ) -> tuple[Status, Failure | None]:
-    if exit is None and held is Holder.NONE and not folder.lease_file.exists():
+    if exit is None and held is Holder.NONE:
         return Status.QUEUED, None
     if exit is None and held is Holder.ALIVE:
         return Status.RUNNING, None

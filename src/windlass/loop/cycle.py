@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from windlass.agents import PROPOSERS, Situation, direct
-from windlass.errors import ConfigRejected
+from windlass.errors import ConfigRejected, StateError
 from windlass.history import Progress, review
 from windlass.jobs.collect import collect
 from windlass.jobs.protocol import Executor
@@ -69,8 +69,11 @@ class Bench:
         self._progress = None
 
     def note(self, *runs: RunRecord) -> None:
-        """Record runs in the store, and remember them."""
-        self.store.put(runs)
+        """Record runs in the store, and remember them. Where a reader saw a run's folder first, its record stands."""
+        try:
+            self.store.put(runs)
+        except StateError:
+            runs = tuple(self.store.run(run.id) for run in runs)
         self.remember((), runs)
 
 

@@ -143,7 +143,8 @@ def _cards(report: StudyReport) -> str:
         if (delta := gains.get(objective.metric)) is not None and report.reference is not None:
             sign = f" ({percent(delta.relative)})" if delta.relative else ""
             note = f"{objective.direction} · {report.reference[0]} {number(delta.a)}{sign}"
-        cards.append(_card(f"best {objective.metric}", number(values.get(objective.metric)), note))
+        whose = "best" if len(report.study.objectives) == 1 else "champion's"
+        cards.append(_card(f"{whose} {objective.metric}", number(values.get(objective.metric)), note))
     total = len(report.runs)
     shares = "".join(
         f'<i style="width:{100 * count / total:.2f}%;'

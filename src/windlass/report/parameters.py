@@ -111,10 +111,9 @@ def _numeric_axis(
     transform = np.log10 if log else np.asarray
     low, high = float(transform(within.min())), float(transform(within.max()))
     span = (high - low) or 1.0
-    marks = [low + span * i / 4 for i in range(5)] if high > low else [low]
-    if whole and not log and span <= 5:
-        marks = [low + i for i in range(round(span) + 1)] if high > low else [low]
-    ticks = tuple(((mark - low) / span, _mark(10**mark if log else mark)) for mark in marks)
+    marks = np.linspace(low, high, 5 if high > low else 1)
+    values = np.unique(np.round(10**marks if log else marks) if whole else 10**marks if log else marks)
+    ticks = tuple(((float(transform(value)) - low) / span, _mark(float(value))) for value in values)
     return Axis(name=name, kind="log" if log else "linear", ticks=ticks), (transform(column) - low) / span
 
 

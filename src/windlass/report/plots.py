@@ -44,6 +44,7 @@ SYMBOLS: Mapping[State, str] = {
 }
 BEST = "#0f766e"
 UPRIGHT_AXES = 8  #: more axes than this have their names tilted
+CROWD = 300  #: runs from which marks are drawn smaller
 SMALL = 300  #: height in pixels of a figure that shares its row with another
 INK, GRID, PALE = "#1f2933", "#e8ecf1", "#c9d1db"
 #: from the best run to the worst
@@ -77,7 +78,7 @@ def draw_history(data: OptimisationHistory) -> Figure:
             _runs(figure, data.points, chosen, numbers, data.values, state)
     _failed_rug(figure, data.points, numbers, ~seen)
     _improvements(figure, data, numbers)
-    figure.update_xaxes(title="run")
+    figure.update_xaxes(title="run", dtick=1 if len(numbers) <= 15 else None)
     figure.update_layout(yaxis=_scale(f"{data.metric} ({data.direction})", data.values, log=data.log))
     return figure
 
@@ -103,6 +104,7 @@ def draw_parallel_coordinates(data: ParallelCoordinates) -> Figure:
     for level, name in zip(range(4, -1, -1), named, strict=True):
         chosen = [i for i in range(len(data.points)) if math.isfinite(data.rank[i]) and band[i] == level]
         opacity, width = (0.9, 1.8) if level == 0 else (0.55, 1)
+        opacity *= max(0.2, min(1.0, 50 / max(1, len(chosen))))
         _lines(figure, data, chosen, lane, name=name, colour=RANKS[level], opacity=opacity, width=width)
     shapes = [
         {"type": "line", "x0": i, "x1": i, "y0": 0, "y1": 1, "line": {"color": INK, "width": 1}, "layer": "above"}
@@ -238,13 +240,14 @@ def draw_curves(data: LearningCurves, best: str | None) -> Figure:
 def draw_timeline(data: Timeline) -> Figure:
     """One bar a run, one row a slot; times in UTC."""
     figure = _figure(height=130 + 34 * min(data.slots, 24))
+    gap = {"color": "white", "width": 1 if len(data.bars) < CROWD else 0}
     for state in State:
         bars = [bar for bar in data.bars if bar.point.state is state]
         if bars:
             figure.add_bar(
                 y=[f"slot {bar.slot + 1}" for bar in bars], orientation="h", name=str(state), width=0.72,
                 base=[bar.start * 1000 for bar in bars], x=[max(bar.end - bar.start, 0.0) * 1000 for bar in bars],
-                marker={"color": COLOURS[state], "line": {"color": "white", "width": 1}},
+                marker={"color": COLOURS[state], "line": gap},
                 text=[text(bar.point.label) for bar in bars], textposition="none",
                 customdata=[f"{bar.end - bar.start:.2f} s{' so far' if bar.open else ''}" for bar in bars],
                 hovertemplate="%{customdata}<br>%{text}<extra></extra>",
@@ -317,7 +320,13 @@ def _scale(title: str, values: np.ndarray, *, log: bool) -> dict[str, Any]:
 def _runs(
     figure: Figure, points: Sequence[RunPoint], chosen: np.ndarray, x: np.ndarray, y: np.ndarray, state: State
 ) -> None:
-    marker = {"color": COLOURS[state], "size": 7, "symbol": SYMBOLS[state], "opacity": 0.75, "line": {"width": 1}}
+    marker = {
+        "color": COLOURS[state],
+        "size": 7 if len(points) < CROWD else 4,
+        "symbol": SYMBOLS[state],
+        "opacity": 0.75,
+        "line": {"width": 1},
+    }
     _scatter(figure, points, chosen, x, y, name=str(state), mode="markers", marker=marker)
 
 

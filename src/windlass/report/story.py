@@ -20,6 +20,7 @@ from windlass.runs.text import duration, number, one_line, percent, show, signed
 TOP_RUNS = 20
 DECISIONS = 500
 EFFECT_FIGURES = 12
+MATTERS = 0.05  #: share explained from which a parameter is worth a word
 ENOUGH = 6  #: runs with a parameter that are worth a figure
 
 
@@ -121,7 +122,13 @@ def _champion(report: StudyReport) -> Iterator[Block]:
     yield Table(
         ("run", "number", "duration", "memory, peak", "seed"),
         [
-            (RunId(r.id), f"#{r.number} {words}", duration(r.duration_s), size(r.peak_memory_bytes), str(r.seed))
+            (
+                RunId(r.id),
+                f"#{r.number} {words}",
+                duration(r.duration_s),
+                size(r.peak_memory_bytes) if r.peak_memory_bytes else "–",
+                str(r.seed),
+            )
             for r, words in ([(champion, "champion")] + ([] if same else [(run, name)]))
         ],
     )
@@ -154,7 +161,7 @@ def _champion(report: StudyReport) -> Iterator[Block]:
 
 def _course(report: StudyReport) -> Iterator[Block]:
     for history in report.histories:
-        if history.points:
+        if np.isfinite(history.values).any():
             yield Drawing(
                 f"{history.metric} of every run ({history.direction}), and the best so far. "
                 "Crosses along the bottom are runs without a value.",
@@ -207,6 +214,8 @@ def _parameters(report: StudyReport) -> Iterator[Block]:
 def _tendency(effect: ParameterEffect) -> tuple[str, str]:
     """Finished runs, and where the best fifth of them lies, at least three."""
     finished = [(v, o) for v, o in zip(effect.values, effect.outcomes, strict=True) if o == o]
+    if (effect.effect or 0) < MATTERS:
+        return str(len(finished)), "–"
     ordered = sorted(finished, key=lambda pair: pair[1], reverse=effect.maximize)
     best = [value for value, _ in ordered[: max(3, len(ordered) // 5)]]
     if effect.kind == "category":

@@ -6,12 +6,11 @@ import textwrap
 
 from windlass.records.run import RunRecord
 from windlass.report.figures import sparkline
-from windlass.report.story import budget_words, counts_words, next_commands, verdict_words
+from windlass.report.story import MATTERS, budget_words, counts_words, next_commands, verdict_words
 from windlass.report.study import StudyReport, objective_words
 from windlass.runs.text import one_line, show
 
 WIDTH = 100
-MATTERS = 0.05  #: share explained from which a parameter is named
 
 
 def study_summary(report: StudyReport) -> str:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any, Self
 
-from windlass.runs.folder import RunFolder, read_json, write_atomic
+from windlass.runs.folder import RunFolder, write_atomic
 
 
 class Holder(StrEnum):
@@ -97,10 +97,9 @@ def take_over(folder: RunFolder, lease: Lease) -> None:
 
 
 def read_lease(folder: RunFolder) -> Lease | None:
-    data = read_json(folder.lease_file)
     try:
-        return Lease.from_dict(data) if isinstance(data, dict) else None
-    except TypeError:
+        return Lease.from_dict(json.loads(folder.lease_file.read_bytes()))
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
 
 
@@ -124,9 +123,11 @@ def holder(folder: RunFolder, now: float | None = None) -> Holder:
     Where the process can be seen, it alone decides, at once: one that is stopped, or a laptop that slept, is not lost.
     Of a process elsewhere the last sign of life counts; without a heartbeat (a shim), only its own machine knows.
     """
+    if not folder.lease_file.exists():
+        return Holder.NONE  # asked first: a lease appears whole, at any moment
     lease = read_lease(folder)
     if lease is None:
-        return Holder.DEAD if folder.lease_file.exists() else Holder.NONE
+        return Holder.DEAD
     if lease.visible:
         return Holder.ALIVE if start_ticks(lease.pid) == lease.start_ticks else Holder.DEAD
     if not lease.heartbeat:

@@ -28,7 +28,9 @@ def signed(value: float | None) -> str:
 
 def percent(share: float | None) -> str:
     """``0.0213`` -> ``+2.13 %``."""
-    return "–" if share is None else f"{100 * share:+.3g} %"
+    if share is None:
+        return "–"
+    return f"{100 * share:+.3g} %" if abs(share) < 10 else f"{100 * share:+.0f} %"
 
 
 def show(value: Any) -> str:

@@ -78,14 +78,13 @@ def _canonical_number(parameter: FloatParameter | IntParameter, value: Any) -> f
     kind = "a whole number" if isinstance(parameter, IntParameter) else "a number"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError(f"must be {kind}, not {value!r}")
-    number = float(value)
-    if not parameter.low <= number <= parameter.high:
+    if not parameter.low <= value <= parameter.high:
         raise ValueError(f"must be {kind} from {_range(parameter)}, not {value!r}")
     if isinstance(parameter, FloatParameter):
-        return number + 0.0  # -0.0 becomes 0.0
-    if not number.is_integer():
+        return float(value) + 0.0  # -0.0 becomes 0.0
+    if value != int(value):
         raise ValueError(f"must be a whole number, not {value!r}")
-    return int(number)
+    return int(value)
 
 
 def _range(parameter: FloatParameter | IntParameter) -> str:
@@ -118,7 +117,8 @@ def from_unit(parameter: Parameter, point: Sequence[float]) -> Any:
     u = point[0]
     match parameter:
         case FloatParameter(low=low, high=high, log=log):
-            return min(max(_at(low, high, u, log), low), high) + 0.0
+            # 12 digits: people read configs, and libraries differ in the last bits of exp
+            return min(max(float(f"{_at(low, high, u, log):.12g}"), low), high) + 0.0
         case IntParameter(low=low, high=high, log=log):
             return min(max(math.floor(_at(low - 0.5, high + 0.5, u, log) + 0.5), low), high)
         case BoolParameter():
