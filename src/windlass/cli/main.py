@@ -12,7 +12,7 @@ import typer
 
 from windlass import __version__
 from windlass.cli import runs, studies
-from windlass.cli.show import Live, out, say
+from windlass.cli.show import out, say
 from windlass.errors import WindlassError
 
 app = typer.Typer(
@@ -77,6 +77,7 @@ def run(
       windlass run study.yaml
       windlass run study.yaml --cycles 10
     """
+    from windlass.cli.live import Live
     from windlass.lab import Lab, Pause
 
     pause = Pause()

@@ -10,9 +10,9 @@ import typer
 from rich.table import Table
 
 from windlass.cli.runs import JsonOption, LabOption
-from windlass.cli.show import duration, json_out, out, out_table, say
+from windlass.cli.show import json_out, out, out_table, say
 from windlass.errors import MissingExtra
-from windlass.lab import Lab, load_study
+from windlass.lab import Lab
 
 app = typer.Typer(no_args_is_help=True, help="The questions: list, check and report studies.")
 
@@ -34,6 +34,8 @@ def list_studies(lab: LabOption = None, as_json: JsonOption = False) -> None:
     if not rows:
         say("No studies yet. A study to start from: windlass studies example > study.yaml")
         return
+    from windlass.cli.live import duration
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("study", "status", "runs", "failed", "best", "driven", "stopped because"):
         table.add_column(title)
@@ -53,6 +55,8 @@ def check(file: Annotated[Path, typer.Argument(help="A study file.")]) -> None:
       windlass studies check study.yaml
       windlass studies check experiments/digits.yaml
     """
+    from windlass.lab import load_study
+
     study = load_study(file)
     out(f"{file} is a valid study {study.name!r}: {len(study.space)} parameters, {len(study.constraints)} constraints")
 

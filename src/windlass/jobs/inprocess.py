@@ -33,10 +33,10 @@ class InProcessExecutor:
         self._events: deque[JobEvent] = deque()
 
     def submit(self, specs: Sequence[RunSpec]) -> None:
-        for spec in specs:
-            if spec.id in self._queue:
-                continue
-            folder = index.enter(self.runs_root, spec)
+        new = [spec for spec in specs if spec.id not in self._queue]
+        index.enter(self.runs_root, new)
+        for spec in new:
+            folder = RunFolder(self.runs_root / spec.id)
             held = holder(folder)
             if held is Holder.NONE and not folder.exit_file.exists():
                 self._queue[spec.id] = spec

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from windlass.jobs.shim import SHIM_SIGNALS, supervise
 from windlass.runs.folder import RunFolder
+from windlass.runs.lease import boot_id, pid_namespace
 
 OWN = ("windlass.runs.entry", "windlass.runs.monitor")  #: what every function job imports of Windlass
 
@@ -35,6 +36,7 @@ def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)
     modules = sys.argv[2:]
+    boot_id(), pid_namespace()  # read once here, not once a shim
     problem = preload(modules)
     signal.signal(signal.SIGCHLD, _reap)
     try:

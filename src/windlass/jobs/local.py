@@ -102,11 +102,11 @@ class LocalExecutor:
     def submit(self, specs: Sequence[RunSpec]) -> None:
         with self._lock:
             self._check_open()
-            for spec in specs:
-                if spec.id not in self._specs:
-                    index.enter(self.runs_root, spec)
-                    self._specs[spec.id] = spec
-                    self._take_up(spec.id)
+            new = [spec for spec in specs if spec.id not in self._specs]
+            index.enter(self.runs_root, new)
+            for spec in new:
+                self._specs[spec.id] = spec
+                self._take_up(spec.id)
             self._fill_slots()
         self._ring()
 

@@ -1,8 +1,17 @@
-"""Opens a lab, builds everything once; the door for the command line, scripts and notebooks."""
+"""Opens a lab, builds everything once; the door for the command line, scripts and notebooks.
 
-from windlass.lab.lab import Lab
-from windlass.lab.study import load_study
-from windlass.loop.driver import Event, Pause, Pausing, Planned, Resumed, Settled, Started, Stopped, Tick
+Names load what they need when they are first used: listing runs needs no space, no agents and no numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from windlass.lab.lab import Lab
+    from windlass.lab.study import load_study
+    from windlass.loop.driver import Event, Pause, Pausing, Planned, Resumed, Settled, Started, Stopped, Tick
 
 __all__ = [
     "Event",
@@ -17,3 +26,10 @@ __all__ = [
     "Tick",
     "load_study",
 ]
+_HOMES = {"Lab": "windlass.lab.lab", "load_study": "windlass.lab.study"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'windlass.lab' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES.get(name, "windlass.loop.driver")), name)

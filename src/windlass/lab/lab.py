@@ -11,30 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from windlass.errors import NotFound, StudyError, WindlassError, nearest
-from windlass.history import review
 from windlass.jobs.collect import collect
-from windlass.jobs.local import LocalExecutor
-from windlass.jobs.protocol import Executor
 from windlass.lab import upkeep
 from windlass.lab.lock import exclusive
-from windlass.lab.study import load_study
-from windlass.lab.trainer import code_and_data, job_template
-from windlass.loop.cycle import Bench
-from windlass.loop.driver import Event, Pause, Settled, Started, drive
 from windlass.records.decision import Decision, StudyRecord, StudyStatus
 from windlass.records.run import RunRecord, Status, make_run_id
-from windlass.records.study import Study
 from windlass.runs import index
-from windlass.runs.compare import Comparison, compare
 from windlass.runs.folder import RunFolder, write_atomic
-from windlass.runs.replay import ReplayVerdict, replay_verdict
 from windlass.settings import SETTINGS_FILE, find_lab, lay_out, load_settings
 from windlass.store.decisions import DecisionLog
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from windlass.jobs.protocol import Executor
+    from windlass.loop.driver import Event, Pause
+    from windlass.records.study import Study
     from windlass.report.study import StudyReport
+    from windlass.runs.compare import Comparison
+    from windlass.runs.replay import ReplayVerdict
     from windlass.store.sql import SqlStore
 
 STUDY_FILE = "study.yaml"
@@ -117,6 +112,11 @@ class Lab:
 
         Raises LabBusy where another process drives this lab; StudyError on a study that cannot be used.
         """
+        from windlass.jobs.local import LocalExecutor
+        from windlass.lab.trainer import job_template
+        from windlass.loop.cycle import Bench
+        from windlass.loop.driver import Pause, Settled, Started, drive
+
         with exclusive(self.path):
             chosen, folder = self._resolve(study)
             template = job_template(chosen, folder)
@@ -139,7 +139,10 @@ class Lab:
             return self.study(chosen.name)
 
     def _resolve(self, study: Study | Path | str) -> tuple[Study, Path]:
-        """The study, and the folder that its trainer's files are relative to."""
+        """The study, checked, and the folder that its trainer's files are relative to."""
+        from windlass.lab.study import load_study
+        from windlass.records.study import Study
+
         if isinstance(study, Study):
             return study, Path.cwd()
         path = Path(study)
@@ -150,6 +153,9 @@ class Lab:
 
     def _enroll(self, study: Study, folder: Path, cycles: int | None) -> StudyRecord:
         """The study's record with the goal of this command; a changed question under an old name is refused."""
+        from windlass.records.study import Study
+        from windlass.records.studyfile import dump_study
+
         definition = study.model_dump(mode="json", exclude_defaults=True)
         known = next((record for record in self.store.studies() if record.name == study.name), None)
         if known is None:
@@ -172,8 +178,6 @@ class Lab:
             record = replace(known, definition=definition, cycles_goal=goal if cycles else None)
         record = replace(record, folder=str(folder))
         self.store.save_study(record)
-        from windlass.records.studyfile import dump_study
-
         path = self.study_folder(study.name) / STUDY_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, dump_study(study).encode())
@@ -181,6 +185,8 @@ class Lab:
 
     def cancel(self, run_id: str, reason: str = "cancelled by a person") -> RunRecord:
         """End a run with its whole process tree, wherever it was started from on this machine."""
+        from windlass.jobs.local import LocalExecutor
+
         run = self.get(run_id)
         if not run.status.terminal:
             with closing(LocalExecutor(self.runs_root, 1)) as executor:
@@ -195,6 +201,10 @@ class Lab:
 
         ``tolerance`` is relative. Raises WindlassError for runs that no command or function can start again.
         """
+        from windlass.jobs.local import LocalExecutor
+        from windlass.lab.trainer import code_and_data
+        from windlass.runs.replay import replay_verdict
+
         original = self.get(run_id)
         folder = RunFolder(self.runs_root / original.id)
         spec = folder.spec()
@@ -271,13 +281,15 @@ class Lab:
 
     def compare(self, run_a: str, run_b: str) -> Comparison:
         """Config diff, metric deltas and, where both have per-example scores, a paired test."""
+        from windlass.runs.compare import compare
+
         a, b = self.get(run_a), self.get(run_b)
         return compare(a, b, RunFolder(self.runs_root / a.id), RunFolder(self.runs_root / b.id), self._directions(a, b))
 
     def _directions(self, *runs: RunRecord) -> dict[str, Any]:
         names = {run.study for run in runs if run.study}
-        studies = [Study.model_validate(r.definition) for r in self.store.studies() if r.name in names]
-        return {o.metric: o.direction for study in studies for o in study.objectives}
+        definitions = [record.definition for record in self.store.studies() if record.name in names]
+        return {o["metric"]: o["direction"] for definition in definitions for o in definition["objectives"]}
 
     def studies(self) -> list[StudyRecord]:
         return self.store.studies()
@@ -308,6 +320,9 @@ class Lab:
         return [self._overview(record) for record in self.store.studies()]
 
     def _overview(self, record: StudyRecord) -> dict[str, Any]:
+        from windlass.history import review
+        from windlass.records.study import Study
+
         study = Study.model_validate(record.definition)
         history = self.store.history(record.name)
         best = review(study, history).best
@@ -326,11 +341,15 @@ class Lab:
 
     def best(self, study: str) -> RunRecord | None:
         """The study's best completed run that keeps the guards, or None."""
+        from windlass.history import review
+        from windlass.records.study import Study
+
         definition = Study.model_validate(self.study(study).definition)
         return review(definition, self.store.history(study)).best
 
     def report(self, study: str, *, html: bool = True) -> StudyReport:
         """Write REPORT.md and report.html of a study, and return what is in them."""
+        from windlass.records.study import Study
         from windlass.report.study import study_report
 
         self.sync()

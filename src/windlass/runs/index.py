@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,17 +22,22 @@ class Entry:
     event: str  #: queued, started, resumed, ended
 
 
-def enter(runs_root: Path, spec: RunSpec) -> RunFolder:
-    """The folder of a run, made and listed where it is new."""
-    folder = RunFolder(runs_root / spec.id)
-    if folder.create(spec):
-        append(runs_root, spec.id, "queued")
-    return folder
+def enter(runs_root: Path, specs: Sequence[RunSpec]) -> None:
+    """Make the folders of runs that are new, and list them."""
+    made: list[str] = []
+    try:
+        for spec in specs:
+            if RunFolder(runs_root / spec.id).create(spec):
+                made.append(spec.id)
+    finally:
+        if made:
+            append(runs_root, made, "queued")
 
 
-def append(runs_root: Path, run_id: str, event: str) -> None:
-    """One line, in one write(2). A run that starts becomes the latest."""
-    line = json.dumps({"id": run_id, "time": round(time.time(), 6), "event": event}) + "\n"
+def append(runs_root: Path, run_ids: Sequence[str], event: str) -> None:
+    """A line a run, in one write(2). The last of runs that start becomes the latest."""
+    now = round(time.time(), 6)
+    line = "".join(json.dumps({"id": run_id, "time": now, "event": event}) + "\n" for run_id in run_ids)
     fd = os.open(runs_root / INDEX_FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     try:
         size = os.fstat(fd).st_size
@@ -40,7 +46,7 @@ def append(runs_root: Path, run_id: str, event: str) -> None:
     finally:
         os.close(fd)
     if event != "ended":
-        write_atomic(runs_root / LATEST_FILE, f"{run_id}\n".encode())
+        write_atomic(runs_root / LATEST_FILE, f"{run_ids[-1]}\n".encode())
 
 
 def read_from(runs_root: Path, offset: int) -> tuple[list[Entry], int]:

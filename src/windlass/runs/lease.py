@@ -7,6 +7,7 @@ and gives signs of life by touching the file. Claiming is atomic, so a run is st
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import socket
@@ -59,11 +60,14 @@ class Lease:
         return self.boot_id == boot_id() and self.pid_namespace == pid_namespace()
 
 
+@functools.cache
 def boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    """Changes with every start of the machine."""
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        return file.read().strip().decode()
 
 
+@functools.cache
 def pid_namespace() -> str:
     return os.readlink("/proc/self/ns/pid")
 

@@ -75,7 +75,7 @@ def start_run(
         with contextlib.suppress(OSError, StateError):
             folder.create(spec)
         if folder.path.is_dir() and claim(folder, lease):
-            index.append(root / "runs", run_id, "started")
+            index.append(root / "runs", [run_id], "started")
             return Run(folder, spec, owner=True)
         if not folder.path.is_dir():
             break
@@ -114,7 +114,7 @@ def _resume(root: Path, resume: str | Path) -> Run:
     spec = folder.spec()
     with _locked(folder):
         attempt, step = _reopen(root, folder)
-    index.append(folder.path.parent, folder.id, "resumed")
+    index.append(folder.path.parent, [folder.id], "resumed")
     return Run(folder, spec, owner=True, attempt=attempt, resumed_step=step)
 
 
@@ -290,7 +290,7 @@ class Run:
             self._heartbeat.stop()
             atexit.unregister(self._at_exit)
             with contextlib.suppress(OSError):
-                index.append(self.path.parent, self.id, "ended")
+                index.append(self.path.parent, [self.id], "ended")
 
     def __enter__(self) -> Self:
         return self

@@ -78,13 +78,14 @@ def _canonical_number(parameter: FloatParameter | IntParameter, value: Any) -> f
     kind = "a whole number" if isinstance(parameter, IntParameter) else "a number"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError(f"must be {kind}, not {value!r}")
-    if not parameter.low <= value <= parameter.high:
+    number: Any = value
+    if not parameter.low <= number <= parameter.high:
         raise ValueError(f"must be {kind} from {_range(parameter)}, not {value!r}")
     if isinstance(parameter, FloatParameter):
-        return float(value) + 0.0  # -0.0 becomes 0.0
-    if value != int(value):
+        return float(number) + 0.0  # -0.0 becomes 0.0
+    if not float(number).is_integer():
         raise ValueError(f"must be a whole number, not {value!r}")
-    return int(value)
+    return int(float(number))
 
 
 def _range(parameter: FloatParameter | IntParameter) -> str:
