@@ -223,6 +223,18 @@ def test_clear_errors_for_what_is_not_there(lab: wl.Lab, tmp_path: Path) -> None
     assert failure is not None and "no-such-trainer-at-all" in failure.message
 
 
+def test_half_made_folders_of_the_dead_are_cleared_and_others_stay(lab: wl.Lab, tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    name = ".20260101T000000Z_x_0123456789"
+    folders = {pid: lab.runs_root / f"{name}.{pid}.abcd1234" for pid in (dead.pid, os.getpid())}
+    for folder in folders.values():
+        folder.mkdir()
+        os.utime(folder, (0, 0))
+    lab.run(study_file(tmp_path, budget={"runs": 1}))
+    assert not folders[dead.pid].exists() and folders[os.getpid()].exists()
+
+
 def test_cancel_ends_a_run_of_another_process(lab: wl.Lab, tmp_path: Path) -> None:
     study = quadratic_study(tmp_path, budget={"runs": 1})
     study["baseline"]["seconds"] = 60

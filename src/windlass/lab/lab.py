@@ -118,6 +118,7 @@ class Lab:
         from windlass.loop.driver import Pause, Settled, Started, drive
 
         with exclusive(self.path):
+            upkeep.clear_leftovers(self.runs_root)
             chosen, folder = self._resolve(study)
             template = job_template(chosen, folder)
             record = self._enroll(chosen, folder, cycles)
@@ -376,5 +377,5 @@ class Lab:
             return upkeep.reindex(self.path, self.database, on_progress)
 
     def doctor(self) -> Sequence[upkeep.Check]:
-        """Look for what is wrong with the machine, the lab and its runs; writes missing run reports."""
+        """Look for what is wrong with the machine, the lab and its runs; writes missing run reports, clears what kills left."""
         return upkeep.doctor(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import shutil
 import sys
 import threading
@@ -19,7 +20,7 @@ from windlass.errors import NotFound, StateError, StoreError, WindlassError
 from windlass.jobs.collect import collect
 from windlass.lab.lock import holder
 from windlass.records.decision import StudyRecord, StudyStatus
-from windlass.records.run import FailureKind, RunRecord, Status
+from windlass.records.run import RUN_ID, FailureKind, RunRecord, Status
 from windlass.runs import index
 from windlass.runs.capture import capture
 from windlass.runs.compact import compact
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 BATCH = 500  #: runs put into the store in one transaction
 LOW_DISK_BYTES = 500 * 2**20
+LEFTOVER = re.compile(rf"\.{RUN_ID.pattern}\.(\d+)\.[0-9a-f]+")
+LEFTOVER_S = 10.0  #: younger ones may be in the making, by a process that cannot be seen
 
 
 def tidy(runs_root: Path, run: RunRecord) -> None:
@@ -53,6 +56,17 @@ def describe(runs_root: Path, run_id: str) -> None:
     spec = folder.spec()
     source = Path(spec.python_path[0]) if spec.python_path else Path.cwd()
     capture(folder, source, spec.command or (spec.function or "",))
+
+
+def clear_leftovers(runs_root: Path) -> int:
+    """Remove run folders that a kill left half made; returns how many. They hold no run: a run's folder appears whole."""
+    cleared = 0
+    for folder in runs_root.glob(".*Z_*"):
+        named = LEFTOVER.fullmatch(folder.name)
+        if named and not Path(f"/proc/{named[1]}").exists() and time.time() - folder.stat().st_mtime > LEFTOVER_S:
+            shutil.rmtree(folder, ignore_errors=True)
+            cleared += 1
+    return cleared
 
 
 class Housekeeper:
@@ -232,13 +246,8 @@ def _check_folder(lab: Path) -> Iterable[Check]:
     yield Check(level, f"{free / 2**30:.1f} GiB free on its disk", "" if level is Level.OK else f"df -h {lab}")
     if pid := holder(lab):
         yield Check(Level.NOTE, f"process {pid} is driving the lab now")
-    leftovers = [path for path in (lab / "runs").glob(".*_*.*") if path.is_dir()]
-    if leftovers:
-        yield Check(
-            Level.NOTE,
-            f"{len(leftovers)} half-made run folders were left by a kill; they hold no run",
-            f"rm -r {lab}/runs/.*Z_*",
-        )
+    if cleared := clear_leftovers(lab / "runs"):
+        yield Check(Level.OK, f"removed {cleared} half-made run folders that a kill had left")
 
 
 def _check_store(lab: Lab) -> Iterable[Check]:
