@@ -377,5 +377,5 @@ class Lab:
             return upkeep.reindex(self.path, self.database, on_progress)
 
     def doctor(self) -> Sequence[upkeep.Check]:
-        """Look for what is wrong with the machine, the lab and its runs; writes missing run reports, clears what kills left."""
+        """Look for what is wrong with machine, lab and runs; writes missing run reports, clears what kills left."""
         return upkeep.doctor(self)

@@ -59,7 +59,7 @@ def describe(runs_root: Path, run_id: str) -> None:
 
 
 def clear_leftovers(runs_root: Path) -> int:
-    """Remove run folders that a kill left half made; returns how many. They hold no run: a run's folder appears whole."""
+    """Remove run folders that a kill left half made; returns how many. They hold no run: those appear whole."""
     cleared = 0
     for folder in runs_root.glob(".*Z_*"):
         named = LEFTOVER.fullmatch(folder.name)
