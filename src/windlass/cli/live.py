@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -101,7 +102,8 @@ class Live:
         space = list(self._study.space) if self._study else []
         what = f"[{style}]{run.status:<9}[/] {duration(run.duration_s):>6}  "
         if run.failure is not None:
-            what += f"[red]{run.failure.kind}[/]: {escape(run.failure.message.splitlines()[0][:90])}  "
+            message = textwrap.shorten(run.failure.message, 80, placeholder=" ...")
+            what += f"[red]{run.failure.kind}[/]: {escape(message)}  "
         elif self._study:
             what += " ".join(f"{o.metric} {run.values.get(o.metric, float('nan')):.5g}" for o in self._study.objectives)
             what += "  "

@@ -91,7 +91,7 @@ def drive(
             reason = f"no acceptable proposal: {bench.decided[-1].verdict}"
         if pause.asked > 1 or (pause.asked and not bench.executor.active()):
             left = len(bench.executor.active())
-            reason = "paused" + (f"; {left} runs go on and are collected by the next start" if left else "")
+            reason = "as asked" + (f"; {left} runs go on and are collected by the next start" if left else "")
             save(status=StudyStatus.PAUSED, stopped_because=reason)
             yield Stopped(reason, StudyStatus.PAUSED)
             return
