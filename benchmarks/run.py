@@ -46,9 +46,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = ["| figure | measured | reference | ratio |", "|---|---|---|---|"]
     for row in rows:
         ratio = f"{row['ratio']:.3g}" if row.get("ratio") is not None else ""
-        lines.append(
-            f"| {row['name']} | {number(row['value'])} {row['unit']} | {row.get('reference') or ''} | {ratio} |"
-        )
+        name, reference = row["name"].replace("|", "·"), row.get("reference") or ""
+        lines.append(f"| {name} | {number(row['value'])} {row['unit']} | {reference} | {ratio} |")
     return "\n".join(lines)
 
 
