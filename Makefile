@@ -1,10 +1,10 @@
-# make demo | test | test-slow | lint | bench
+# make demo | test | lint | bench
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: demo test test-slow lint bench setup clean
+.PHONY: demo test lint bench setup clean
 
 setup: $(VENV)/.installed
 
@@ -20,10 +20,7 @@ demo: setup
 	@$(BIN)/python examples/demo.py
 
 test: setup
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow" $(ARGS)
-
-test-slow: setup
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -150,7 +150,12 @@ class Lab:
         if path.suffix in (".yaml", ".yml", ".json") or path.is_file():
             return load_study(path), path.resolve().parent
         record = self.study(str(study))
-        return Study.model_validate(record.definition), Path(record.folder or ".")
+        if not Path(record.folder).is_dir():
+            raise StudyError(
+                f"the folder of study {record.name!r} is gone: {record.folder}; its trainer's files are relative to it",
+                f"windlass run PATH/{STUDY_FILE}, from where the study file is now",
+            )
+        return Study.model_validate(record.definition), Path(record.folder)
 
     def _enroll(self, study: Study, folder: Path, cycles: int | None) -> StudyRecord:
         """The study's record with the goal of this command; a changed question under an old name is refused."""
