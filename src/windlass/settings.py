@@ -48,7 +48,15 @@ def load_settings(lab: Path) -> Settings:
             data[key] = float(value)
         elif type(value) is not kinds[key]:
             raise WindlassError(f"{path}: {key} must be a {kinds[key].__name__}, not {value!r}", f"Edit {path}")
-    return Settings(**data)
+    settings = Settings(**data)
+    if not (0 < settings.heartbeat_s < settings.lease_s and settings.system_metrics_s >= 0):
+        beat, lease, sample = settings.heartbeat_s, settings.lease_s, settings.system_metrics_s
+        raise WindlassError(
+            f"{path}: heartbeat_s = {beat:g}, lease_s = {lease:g}, system_metrics_s = {sample:g}; wanted"
+            " 0 < heartbeat_s < lease_s and system_metrics_s >= 0",
+            f"Edit {path}",
+        )
+    return settings
 
 
 def is_lab(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,7 +16,8 @@ import yaml
 import windlass as wl
 from processes import ENVIRONMENT
 from trainers import quadratic_study
-from windlass.errors import NotFound, StudyError, WindlassError
+from windlass.errors import NotFound, StoreError, StudyError, WindlassError
+from windlass.lab import Pause, Started
 from windlass.records.decision import StudyStatus
 from windlass.records.run import FailureKind, Status
 
@@ -102,7 +104,7 @@ def test_a_small_space_is_run_once_through(lab: wl.Lab, tmp_path: Path) -> None:
 
 def test_a_changed_question_under_an_old_name_is_refused(lab: wl.Lab, tmp_path: Path) -> None:
     lab.run(study_file(tmp_path, budget={"runs": 1}))
-    with pytest.raises(StudyError, match="seed differ"):
+    with pytest.raises(StudyError, match="changed: seed"):
         lab.run(study_file(tmp_path, seed=99))
     lab.run(study_file(tmp_path, budget={"runs": 3}))
     assert len(lab.runs()) == 3, "more budget is the same question"
@@ -251,6 +253,94 @@ def test_cancel_ends_a_run_of_another_process(lab: wl.Lab, tmp_path: Path) -> No
     assert lab.cancel(lab.runs()[0].id).status is Status.CANCELLED
     assert driver.wait(20) == 0
     assert lab.runs()[0].status is Status.CANCELLED
+
+
+def test_a_missing_database_is_no_new_beginning(lab: wl.Lab, tmp_path: Path) -> None:
+    file = study_file(tmp_path, budget={"runs": 4})
+    lab.run(file, cycles=2)
+    lab.close()
+    for path in lab.path.glob("windlass.db*"):
+        path.unlink()
+    with pytest.raises(StoreError, match="is gone"):
+        lab.run(file)
+    assert lab.reindex().runs == 2
+    lab.run("quadratic")
+    assert [run.number for run in lab.store.history("quadratic")] == [1, 2, 3, 4], "from where its files are"
+    assert {run.status for run in lab.runs()} == {Status.COMPLETED}
+
+
+def test_reindex_keeps_what_only_the_database_knows_and_passes_over_garbage(lab: wl.Lab, tmp_path: Path) -> None:
+    lab.run(study_file(tmp_path, budget={"runs": 3}))
+    before = {run.id: run.values for run in lab.runs()}
+    shutil.rmtree(lab.runs_root / min(before))
+    with lab.decisions_file("quadratic").open("a") as file:
+        file.write("garbage\n")
+    (lab.path / "studies" / "broken").mkdir()
+    (lab.path / "studies" / "broken" / "study.yaml").write_text("name: [")
+    lab.doctor()
+    result = lab.reindex()
+    assert result.runs == 3 and result.skipped == ("studies/broken",)
+    assert {run.id: run.values for run in lab.runs()} == before
+    record = lab.study("quadratic")
+    assert record.status is StudyStatus.FINISHED and record.active_s > 0
+    shutil.rmtree(lab.runs_root)
+    assert lab.reindex().runs == 3
+    lab.doctor()
+
+
+def test_a_trainer_that_never_starts_is_told_after_three_runs_and_can_be_mended(lab: wl.Lab, tmp_path: Path) -> None:
+    broken = {"command": [sys.executable, str(tmp_path / "absent.py")]}
+    record = lab.run(study_file(tmp_path, trainer=broken))
+    assert "3 runs all failed alike" in record.stopped_because and len(lab.runs()) == 3
+    record = lab.run(study_file(tmp_path))
+    assert record.stopped_because == "budget: 12 runs"
+    with pytest.raises(StudyError, match="changed: trainer"):
+        lab.run(study_file(tmp_path, trainer=broken))
+
+
+def test_what_a_command_prints_goes_over_what_it_logged(lab: wl.Lab, tmp_path: Path) -> None:
+    (tmp_path / "both.py").write_text(
+        "import windlass as wl, json\n"
+        "with wl.start_run() as run: run.log(step=1, loss=5.0, x=2.0)\n"
+        "print(json.dumps({'metrics': {'loss': 1.0}}))\n"
+    )
+    trainer = {"command": [sys.executable, "both.py"], "env": {"PYTHONPATH": ENVIRONMENT["PYTHONPATH"]}}
+    lab.run(study_file(tmp_path, trainer=trainer, budget={"runs": 1}))
+    (run,) = lab.runs()
+    assert run.status is Status.COMPLETED, run.failure
+    assert run.values == {"loss": 1.0, "x": 2.0}
+
+
+def test_the_same_command_is_taken_up_and_another_one_is_new(lab: wl.Lab, tmp_path: Path) -> None:
+    file, pause = study_file(tmp_path, budget={"runs": 50}), Pause()
+
+    def after_two(event: object) -> None:
+        if len(lab.store.history("quadratic")) >= 2:
+            pause.ask()
+
+    lab.run(file, cycles=5, pause=pause, on_event=after_two)
+    assert lab.study("quadratic").cycles < 5
+    assert lab.run(file, cycles=5).cycles == 5
+    pause = Pause()
+    pause.ask()
+    lab.run(file, cycles=9, pause=pause)
+    assert lab.run(file, cycles=1).cycles == 6
+
+
+def test_a_run_whose_folder_is_removed_while_it_runs_is_lost_and_the_study_goes_on(lab: wl.Lab, tmp_path: Path) -> None:
+    study = quadratic_study(tmp_path, budget={"runs": 3})
+    study["baseline"]["seconds"] = 0.5
+    removed: list[str] = []
+
+    def remove(event: object) -> None:
+        if isinstance(event, Started) and not removed:
+            removed.append(event.run.id)
+            shutil.rmtree(lab.runs_root / event.run.id)
+
+    lab.run(study, on_event=remove)
+    runs = {run.id: run for run in lab.store.history("quadratic")}
+    assert len(runs) == 3 and sum(run.status is Status.COMPLETED for run in runs.values()) == 2
+    assert runs[removed[0]].failure is not None
 
 
 def test_settings_refuse_what_they_do_not_know(lab: wl.Lab) -> None:

@@ -125,7 +125,7 @@ def test_a_living_script_holds_its_lease_and_a_killed_one_loses_it_at_once(lab: 
 
 
 def test_of_a_far_machine_the_last_sign_of_life_counts(lab: Path) -> None:
-    (lab / "windlass.toml").write_text("heartbeat_s = 1000.0\nlease_s = 45.0\n")
+    (lab / "windlass.toml").write_text("heartbeat_s = 40.0\nlease_s = 45.0\n")
     run = wl.start_run(lab=lab)
     folder, now = run.folder, time.time()
     assert holder(folder, now + 3600) is Holder.ALIVE, "a laptop that slept: its process is there"
@@ -199,6 +199,18 @@ def test_final_values_are_those_of_the_highest_step(lab: Path) -> None:
     assert run.folder.spec().config == {"n": 3, "where": str(lab)}
     with pytest.raises(StateError, match="finished"):
         run.log(step=4, loss=0.0)
+
+
+def test_resume_takes_latest_and_a_part_of_an_id(lab: Path) -> None:
+    for _ in range(2):
+        assert script(lab, "wl.start_run('x')\nos.kill(os.getpid(), 9)").returncode == -signal.SIGKILL
+    latest = index.latest(lab / "runs")
+    assert latest is not None
+    assert wl.start_run(lab=lab, resume="latest").id == latest
+    other = next(p.name for p in (lab / "runs").glob("*Z_*") if p.name != latest)
+    assert wl.start_run(lab=lab, resume=other[-10:]).id == other
+    with pytest.raises(NotFound, match="2 runs"):
+        wl.start_run(lab=lab, resume="_x_")
 
 
 def test_a_living_or_absent_run_cannot_be_resumed(lab: Path) -> None:

@@ -40,6 +40,15 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _study_of(event: Event) -> str | None:
+    match event:
+        case Planned([decision, *_]):
+            return decision.study
+        case Started(run) | Settled(run):
+            return run.study
+    return None
+
+
 class Live:
     """Shows a study being driven: a line an ended run, and on a terminal a status line below them."""
 
@@ -72,8 +81,8 @@ class Live:
             say(line, markup=True)
 
     def _remember(self, event: Event) -> None:
-        if isinstance(event, Planned) and event.decisions and self._study is None:
-            name = event.decisions[0].study
+        name = _study_of(event)
+        if name is not None and self._study is None:
             self._study = Study.model_validate(self._lab.study(name).definition)
             self._runs = {run.id: run for run in self._lab.store.history(name)}
             self._best = self._lab.best(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -57,7 +58,8 @@ def init(path: Annotated[Path, typer.Argument(help="A new or existing folder.")]
 
     lab = Lab.create(path)
     say(f"Lab in {lab.path}")
-    say(f"Next: cd {path} && windlass run study.yaml      a study to start from: windlass studies example > study.yaml")
+    say(f"Next: cd {shlex.quote(str(path))} && windlass run study.yaml")
+    say("A study to start from: windlass studies example > study.yaml")
 
 
 @app.command()
@@ -110,7 +112,7 @@ def reindex(lab: runs.LabOption = None) -> None:
         result = opened.reindex(progress)
     out(f"{result.runs} runs and {result.studies} studies are in {opened.settings.database}")
     for name in result.skipped[:10]:
-        say(f"left out: runs/{name} has no readable spec.json")
+        say(f"left out: {name} has no readable spec.json or study.yaml")
     if len(result.skipped) > 10:
         say(f"... and {len(result.skipped) - 10} more")
     if result.kept_aside:
@@ -137,7 +139,7 @@ def doctor(
     else:
         marks = {"ok": "[green]ok     [/]", "note": "[cyan]note   [/]", "warning": "[yellow]warning[/]"}
         for check in checks:
-            out(f"{marks.get(check.level, '[red]problem[/]')}  {check.what}", markup=True)
+            out(f"{marks.get(check.level, '[red]problem[/]')}  {_escape(check.what)}", markup=True)
             if check.next_step:
                 out(f"         {check.next_step}")
     if any(check.level == "problem" for check in checks):
@@ -162,6 +164,12 @@ def run_command_line() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if debug:
+            raise
+        say(f"[bold red]error:[/] {_escape(f'{error.strerror}: {error.filename}')}", markup=True)
+        say("  windlass doctor")
+        sys.exit(1)
     except Exception as error:
         if debug:
             raise

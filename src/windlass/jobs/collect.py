@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from windlass.jobs.outcome import outcome
-from windlass.records.result import Result, parse_artifact, parse_result
+from windlass.records.result import LOGGED, Result, parse_artifact, parse_result
 from windlass.records.run import Artifact, Exit, Failure, MetricSummary, RunRecord, RunSpec, Status
 from windlass.runs.folder import RunFolder
 from windlass.runs.lease import Holder, holder, read_lease
@@ -58,8 +58,20 @@ def collect(run: RunFolder | Path) -> RunRecord:
 
 
 def read_result(folder: RunFolder) -> tuple[Result | None, str]:
-    """The result from result.json, else from stdout; or None, and what is wrong with it."""
-    for file in (folder.result_file, folder.stdout_file):
+    """The result from result.json, else from stdout; or None, and what is wrong with it.
+
+    Over a result that the SDK made of what was logged goes what the job printed itself, where that is a result.
+    """
+    result, problem = _first_result(folder.result_file, folder.stdout_file)
+    if result is not None and result.info.get("metrics") == LOGGED and result.failure is None:
+        printed, _ = _first_result(folder.stdout_file)
+        if printed is not None:
+            return replace(printed, metrics={**result.metrics, **printed.metrics}), ""
+    return result, problem
+
+
+def _first_result(*files: Path) -> tuple[Result | None, str]:
+    for file in files:
         try:
             with open(file, "rb") as opened:
                 size = os.fstat(opened.fileno()).st_size

@@ -275,6 +275,8 @@ class LocalExecutor:
             if not claim(folder, Lease.of(os.getpid())):
                 return False
             folder.write_exit(never_ran(reason, message))
+        except FileNotFoundError:
+            pass  # its folder was removed
         except OSError as error:
             self._queue[run_id] = self._specs[run_id]
             raise JobError(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from windlass.errors import NotFound, StudyError, WindlassError, nearest
+from windlass.errors import NotFound, StoreError, StudyError, WindlassError, nearest
 from windlass.jobs.collect import collect
 from windlass.lab import upkeep
 from windlass.lab.lock import exclusive
+from windlass.lab.reindex import DECISIONS_FILE, RECORD_FILE, STUDY_FILE
 from windlass.records.decision import Decision, StudyRecord, StudyStatus
 from windlass.records.run import RunRecord, Status, make_run_id
 from windlass.runs import index
@@ -25,14 +27,14 @@ if TYPE_CHECKING:
     import polars as pl
 
     from windlass.jobs.protocol import Executor
+    from windlass.lab.doctor import Check
+    from windlass.lab.reindex import Reindexed
     from windlass.loop.driver import Event, Pause
     from windlass.records.study import Study
     from windlass.report.study import StudyReport
     from windlass.runs.compare import Comparison
     from windlass.runs.replay import ReplayVerdict
     from windlass.store.sql import SqlStore
-
-STUDY_FILE = "study.yaml"
 
 
 class Lab:
@@ -70,11 +72,23 @@ class Lab:
     def study_folder(self, name: str) -> Path:
         return self.path / "studies" / name
 
+    def decisions_file(self, study: str) -> Path:
+        return self.study_folder(study) / DECISIONS_FILE
+
     @cached_property
     def store(self) -> SqlStore:
         from windlass.store.sql import SqlStore
 
+        if isinstance(self.database, Path) and not self.database.exists():
+            if self._has_history():
+                raise StoreError(f"the database of this lab is gone: {self.database}", "windlass reindex")
+            self.database.parent.mkdir(parents=True, exist_ok=True)
         return SqlStore(self.database)
+
+    def _has_history(self) -> bool:
+        """Whether a database was here before: decisions, or runs that were taken in."""
+        logs = (self.path / "studies").glob(f"*/{DECISIONS_FILE}")
+        return (self.runs_root / upkeep.SYNCED_FILE).exists() or any(log.stat().st_size for log in logs)
 
     @property
     def database(self) -> Path | str:
@@ -98,7 +112,7 @@ class Lab:
 
     def run(
         self,
-        study: Study | Path | str,
+        study: Study | Mapping[str, Any] | Path | str,
         *,
         cycles: int | None = None,
         on_event: Callable[[Event], None] | None = None,
@@ -107,11 +121,13 @@ class Lab:
     ) -> StudyRecord:
         """Drive a study until its limits, its stop rules, ``cycles`` more cycles, or a pause.
 
-        ``study`` is a Study, a study file, or the name of a study that this lab knows. A command that was paused
-        or killed before it reached its ``cycles`` is taken up where it was.
+        ``study`` is a Study or its data, a study file, or the name of a study that this lab knows. A command that was
+        paused or killed before it reached its ``cycles`` is taken up where it was by the same command.
 
         Raises LabBusy where another process drives this lab; StudyError on a study that cannot be used.
         """
+        if cycles is not None and cycles < 1:
+            raise WindlassError(f"cycles is {cycles}; it counts from 1", "Leave it out to run to the study's limits.")
         from windlass.jobs.local import LocalExecutor
         from windlass.lab.trainer import job_template
         from windlass.loop.cycle import Bench
@@ -123,12 +139,12 @@ class Lab:
             template = job_template(chosen, folder)
             record = self._enroll(chosen, folder, cycles)
             runner = executor or LocalExecutor(self.runs_root, chosen.budget.concurrent)
-            with closing(runner), upkeep.Housekeeper(self.runs_root) as housekeeper:
+            with closing(runner), upkeep.Housekeeper(self.runs_root) as housekeeper, self._mirrored(chosen.name):
                 bench = Bench(
                     study=chosen,
                     store=self.store,
                     executor=runner,
-                    log=DecisionLog(self.study_folder(chosen.name) / "decisions.jsonl"),
+                    log=DecisionLog(self.decisions_file(chosen.name)),
                     runs_root=self.runs_root,
                     template=template,
                 )
@@ -139,20 +155,38 @@ class Lab:
                         on_event(event)
             return self.study(chosen.name)
 
-    def _resolve(self, study: Study | Path | str) -> tuple[Study, Path]:
+    @contextmanager
+    def _mirrored(self, study: str) -> Iterator[None]:
+        """Keep ``record.json``, which reindex restores a study's record from, up to date before and after."""
+        try:
+            self._mirror(study)
+            yield
+        finally:
+            self._mirror(study)
+
+    def _mirror(self, study: str) -> None:
+        record = self.study(study)
+        data = {key: value for key, value in asdict(record).items() if key != "definition"}
+        write_atomic(self.study_folder(study) / RECORD_FILE, json.dumps(data, indent=1).encode())
+
+    def _resolve(self, study: Study | Mapping[str, Any] | Path | str) -> tuple[Study, Path]:
         """The study, checked, and the folder that its trainer's files are relative to."""
         from windlass.lab.study import load_study
         from windlass.records.study import Study
+        from windlass.records.studyfile import StudyFile
 
         if isinstance(study, Study):
             return study, Path.cwd()
+        if isinstance(study, Mapping):
+            return StudyFile(json.dumps(study), "study").study(), Path.cwd()
         path = Path(study)
         if path.suffix in (".yaml", ".yml", ".json") or path.is_file():
             return load_study(path), path.resolve().parent
         record = self.study(str(study))
-        if not Path(record.folder).is_dir():
+        if not (record.folder and Path(record.folder).is_dir()):
             raise StudyError(
-                f"the folder of study {record.name!r} is gone: {record.folder}; its trainer's files are relative to it",
+                f"the folder of study {record.name!r} is not known or gone: {record.folder or '-'}; its trainer's files"
+                " are relative to it",
                 f"windlass run PATH/{STUDY_FILE}, from where the study file is now",
             )
         return Study.model_validate(record.definition), Path(record.folder)
@@ -175,14 +209,16 @@ class Lab:
                     if key not in ("budget", "stop", "description", "tags")
                     and getattr(before, key) != getattr(study, key)
                 ]
-                raise StudyError(
-                    f"study {study.name!r} exists in this lab with another definition: {', '.join(changed)} differ",
-                    "Give the changed study a new name; its runs would not be comparable.",
-                )
+                if changed != ["trainer"] or any(r.status is Status.COMPLETED for r in self.store.history(study.name)):
+                    raise StudyError(
+                        f"study {study.name!r} is in this lab with another definition; changed: {', '.join(changed)}",
+                        "Give the changed study a new name; its runs would not be comparable.",
+                    )
             unfinished = known.status is not StudyStatus.FINISHED and known.cycles_goal is not None
-            goal = known.cycles_goal if unfinished else cycles and known.cycles + cycles
-            record = replace(known, definition=definition, cycles_goal=goal if cycles else None)
-        record = replace(record, folder=str(folder))
+            same = unfinished and cycles == known.cycles_asked
+            goal = known.cycles_goal if same else cycles and known.cycles + cycles
+            record = replace(known, definition=definition, cycles_goal=goal)
+        record = replace(record, folder=str(folder), cycles_asked=cycles)
         self.store.save_study(record)
         path = self.study_folder(study.name) / STUDY_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -194,12 +230,15 @@ class Lab:
         from windlass.jobs.local import LocalExecutor
 
         run = self.get(run_id)
-        if not run.status.terminal:
+        if run.status is Status.PENDING and not (self.runs_root / run.id).exists():
+            self.store.put([replace(run, status=Status.CANCELLED, ended=time.time(), notes=(f"cancelled: {reason}",))])
+        elif not run.status.terminal:
             with closing(LocalExecutor(self.runs_root, 1)) as executor:
                 executor.cancel(run.id, reason)
                 while executor.active():
                     executor.wait()
             self.store.put([collect(self.runs_root / run.id)])
+            upkeep.tidy(self.runs_root, self.store.run(run.id))
         return self.get(run.id)
 
     def replay(self, run_id: str, *, tolerance: float = 1e-9) -> tuple[RunRecord, ReplayVerdict]:
@@ -221,6 +260,12 @@ class Lab:
             )
         if not original.status.terminal:
             raise WindlassError(f"run {original.id} is {original.status}", f"windlass runs show {original.id}")
+        gone = [part for part in (*spec.command, *spec.python_path) if part.startswith("/") and not Path(part).exists()]
+        if gone:
+            raise WindlassError(
+                f"run {original.id} cannot be run again: {gone[0]} is gone",
+                "Put the code back where it was, or start the study anew from where it is.",
+            )
         code_folder = Path(spec.python_path[0]) if spec.python_path else Path.cwd()
         created = time.time()
         identity = {"replay_of": original.id, "at": created}
@@ -373,14 +418,19 @@ class Lab:
 
     # Upkeep ------------------------------------------------------------------------------------------------------
 
-    def reindex(self, on_progress: Callable[[int, int], None] | None = None) -> upkeep.Reindexed:
+    def reindex(self, on_progress: Callable[[int, int], None] | None = None) -> Reindexed:
         """Build the store anew from run folders and study folders; the old database is kept aside."""
+        from windlass.lab.reindex import reindex
+
         with exclusive(self.path):
             self.close()
             if isinstance(self.database, str):
                 raise WindlassError("reindex builds a new file; this lab's database is a server", "windlass doctor")
-            return upkeep.reindex(self.path, self.database, on_progress)
+            self.database.parent.mkdir(parents=True, exist_ok=True)
+            return reindex(self.path, self.database, on_progress)
 
-    def doctor(self) -> Sequence[upkeep.Check]:
+    def doctor(self) -> Sequence[Check]:
         """Look for what is wrong with machine, lab and runs; writes missing run reports, clears what kills left."""
-        return upkeep.doctor(self)
+        from windlass.lab.doctor import doctor
+
+        return doctor(self)

@@ -1,4 +1,4 @@
-"""What keeps a lab in order: tidying after a run, taking in scripts' own runs, reindex and doctor."""
+"""What keeps a lab in order: tidying after a run, and taking in what scripts of their own did."""
 
 from __future__ import annotations
 
@@ -9,30 +9,22 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from windlass.errors import NotFound, StateError, StoreError, WindlassError
+from windlass.errors import NotFound, StateError
 from windlass.jobs.collect import collect
-from windlass.lab.lock import holder
-from windlass.records.decision import StudyRecord, StudyStatus
-from windlass.records.run import RUN_ID, FailureKind, RunRecord, Status
+from windlass.records.run import RUN_ID, RunRecord
 from windlass.runs import index
 from windlass.runs.capture import capture
 from windlass.runs.compact import compact
 from windlass.runs.folder import RunFolder, write_atomic
-from windlass.store.decisions import DecisionLog
 from windlass.store.protocol import Store
 
 if TYPE_CHECKING:
-    from windlass.lab.lab import Lab
+    pass
 
-BATCH = 500  #: runs put into the store in one transaction
-LOW_DISK_BYTES = 500 * 2**20
+SYNCED_FILE = ".synced"  #: how far ``_index.jsonl`` is in the store, in bytes
 LEFTOVER = re.compile(rf"\.{RUN_ID.pattern}\.(\d+)\.[0-9a-f]+")
 LEFTOVER_S = 10.0  #: younger ones may be in the making, by a process that cannot be seen
 
@@ -105,7 +97,9 @@ def sync(runs_root: Path, store: Store) -> None:
 
     A lab that cannot be written is read as it is.
     """
-    offset_file = runs_root / ".synced"
+    if not os.access(runs_root, os.W_OK):
+        return
+    offset_file = runs_root / SYNCED_FILE
     try:
         offset = int(offset_file.read_text())
     except (OSError, ValueError):
@@ -120,181 +114,12 @@ def sync(runs_root: Path, store: Store) -> None:
             continue  # pending: decided, its folder not made yet; or removed by hand
         if run != known_open.get(run_id):
             changed.append(run)
-    try:
-        for run in changed:
-            try:
-                store.put([run])
-            except StateError:
-                continue  # settled by the process that drives the lab, a moment ago
-            if run.status.terminal:
-                tidy(runs_root, run)
-        if end != offset:
-            write_atomic(offset_file, str(end).encode())
-    except (StoreError, OSError) as error:
-        print(f"the lab could not be brought up to date: {error}", file=sys.stderr)
-
-
-@dataclass(frozen=True, slots=True)
-class Reindexed:
-    runs: int
-    studies: int
-    skipped: tuple[str, ...]  #: folders without a readable spec
-    kept_aside: Path | None  #: the database that was replaced
-
-
-def reindex(lab: Path, database: Path, on_progress: Callable[[int, int], None] | None = None) -> Reindexed:
-    """Build a new database beside the old one, then swap them; the old one is kept as ``<name>.replaced-<time>``."""
-    from windlass.store.sql import SqlStore
-
-    beside = database.with_name(f"{database.name}.new")
-    for leftover in _database_files(beside):
-        leftover.unlink(missing_ok=True)
-    folders = sorted(p for p in (lab / "runs").iterdir() if p.is_dir() and not p.name.startswith("."))
-    store = SqlStore(beside)
-    skipped: list[str] = []
-    batch: list[RunRecord] = []
-    try:
-        studies = [_restore_study(store, folder) for folder in sorted((lab / "studies").glob("*/"))]
-        for done, folder in enumerate(folders, start=1):
-            try:
-                batch.append(collect(folder))
-            except WindlassError:
-                skipped.append(folder.name)
-            if len(batch) == BATCH or done == len(folders):
-                store.put(batch)
-                batch = []
-            if on_progress and (done % 50 == 0 or done == len(folders)):
-                on_progress(done, len(folders))
-    finally:
-        store.close()
-    aside: Path | None = None
-    if database.exists():
-        aside = database.with_name(f"{database.name}.replaced-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
-        for old, new in zip(_database_files(database), _database_files(aside), strict=True):
-            if old.exists():
-                os.replace(old, new)
-    for old, new in zip(_database_files(beside), _database_files(database), strict=True):
-        if old.exists():
-            os.replace(old, new)
-    return Reindexed(len(folders) - len(skipped), sum(studies), tuple(skipped), aside)
-
-
-def _database_files(database: Path) -> list[Path]:
-    """SQLite's files, the main one last, so that a kill between renames never leaves a log beside a foreign file."""
-    return [database.with_name(database.name + suffix) for suffix in ("-wal", "-shm", "")]
-
-
-def _restore_study(store: Store, folder: Path) -> bool:
-    """A study from its ``study.yaml`` and ``decisions.jsonl``; False where the folder has no readable study."""
-    from windlass.lab.study import load_study
-
-    file = folder / "study.yaml"
-    if not file.is_file():
-        return False
-    study = load_study(file)
-    decisions = DecisionLog(folder / "decisions.jsonl").read()
-    store.save_study(
-        StudyRecord(
-            name=study.name,
-            definition=study.model_dump(mode="json", exclude_defaults=True),
-            created=decisions[0].at if decisions else file.stat().st_mtime,
-            status=StudyStatus.PAUSED,
-            cycles=decisions[-1].cycle if decisions else 0,
-            folder=str(folder),
-        )
-    )
-    store.record(decisions)
-    return True
-
-
-class Level(StrEnum):
-    OK = "ok"
-    NOTE = "note"
-    WARNING = "warning"
-    PROBLEM = "problem"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    level: Level
-    what: str
-    next_step: str = ""
-
-
-def doctor(lab: Lab) -> Sequence[Check]:
-    """Checks of the machine, the lab's folder, its database and its runs."""
-    return [*_check_machine(), *_check_folder(lab.path), *_check_store(lab)]
-
-
-def _check_machine() -> Iterable[Check]:
-    version = ".".join(map(str, sys.version_info[:3]))
-    yield Check(Level.OK, f"Python {version} on {sys.platform}, {os.cpu_count()} cores")
-    for extra, module, use in (("tabular", "sklearn", "the tabular workload"), ("report", "plotly", "report.html")):
-        if find_spec(module):
-            yield Check(Level.OK, f"extra '{extra}' is installed")
-        else:
-            yield Check(Level.NOTE, f"extra '{extra}' is missing: no {use}", f"pip install 'windlass[{extra}]'")
-
-
-def _check_folder(lab: Path) -> Iterable[Check]:
-    if os.access(lab, os.W_OK):
-        yield Check(Level.OK, f"lab {lab} can be written")
-    else:
-        yield Check(Level.PROBLEM, f"lab {lab} is read-only: reading works, driving does not", f"ls -ld {lab}")
-    free = shutil.disk_usage(lab).free
-    level = Level.OK if free >= LOW_DISK_BYTES else Level.WARNING
-    yield Check(level, f"{free / 2**30:.1f} GiB free on its disk", "" if level is Level.OK else f"df -h {lab}")
-    if pid := holder(lab):
-        yield Check(Level.NOTE, f"process {pid} is driving the lab now")
-    if cleared := clear_leftovers(lab / "runs"):
-        yield Check(Level.OK, f"removed {cleared} half-made run folders that a kill had left")
-
-
-def _check_store(lab: Lab) -> Iterable[Check]:
-    try:
-        lab.sync()
-        complaints = lab.store.check()
-        stored = {run.id: run for run in lab.store.search()}
-    except StoreError as error:
-        yield Check(Level.PROBLEM, error.message, error.next_step)
-        return
-    if complaints:
-        yield Check(Level.PROBLEM, f"database {lab.settings.database}: {complaints[0]}", "windlass reindex")
-    else:
-        yield Check(Level.OK, f"database {lab.settings.database} is sound: {len(stored)} runs")
-    folders = {p.name for p in lab.runs_root.iterdir() if p.is_dir() and not p.name.startswith(".")}
-    if unknown := folders - stored.keys():
-        yield Check(
-            Level.WARNING, f"{len(unknown)} run folders are not in the store, e.g. {min(unknown)}", "windlass reindex"
-        )
-    if gone := [run.id for run in stored.values() if run.id not in folders and run.status is not Status.PENDING]:
-        yield Check(Level.WARNING, f"{len(gone)} runs have lost their folder, e.g. {min(gone)}", "windlass reindex")
-    lost = [r.id for r in stored.values() if r.failure and r.failure.kind is FailureKind.LOST]
-    if lost:
-        yield Check(
-            Level.NOTE, f"{len(lost)} runs are lost: their supervisor vanished", f"windlass runs show {lost[0]}"
-        )
-    for record in lab.studies():
-        if record.status is StudyStatus.ACTIVE and holder(lab.path) is None:
-            yield Check(
-                Level.WARNING,
-                f"study {record.name} was interrupted in cycle {record.cycles}",
-                f"windlass run {record.name}",
-            )
-        logged = len(DecisionLog(lab.study_folder(record.name) / "decisions.jsonl").read())
-        decided = len(lab.store.decisions(record.name))
-        if logged != decided:
-            yield Check(
-                Level.WARNING,
-                f"study {record.name}: decisions.jsonl has {logged} of {decided} decisions",
-                f"windlass run {record.name}",
-            )
-    untidy = [r for r in stored.values() if r.status.terminal and r.id in folders and not _is_tidy(lab, r)]
-    if untidy:
-        for run in untidy:
-            tidy(lab.runs_root, run)
-        yield Check(Level.OK, f"wrote the missing reports of {len(untidy)} runs")
-
-
-def _is_tidy(lab: Lab, run: RunRecord) -> bool:
-    return RunFolder(lab.runs_root / run.id).summary_file.exists()
+    for run in changed:
+        try:
+            store.put([run])
+        except StateError:
+            continue  # settled by the process that drives the lab, a moment ago
+        if run.status.terminal:
+            tidy(runs_root, run)
+    if end != offset:
+        write_atomic(offset_file, str(end).encode())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from windlass.agents import PROPOSERS, Situation, direct
-from windlass.errors import ConfigRejected, StateError
+from windlass.errors import ConfigRejected, NotFound, StateError
 from windlass.history import Progress, review
 from windlass.jobs.collect import collect
 from windlass.jobs.protocol import Executor
@@ -191,9 +191,13 @@ def start(bench: Bench, run_id: str) -> RunRecord:
 def settle(bench: Bench, run_id: str) -> RunRecord:
     """Run folder -> store; safe to repeat."""
     if not bench.history[run_id].status.terminal:
-        run = collect(bench.runs_root / run_id)
+        try:
+            run = collect(bench.runs_root / run_id)
+        except NotFound:
+            run = bench.history[run_id]
         if not run.status.terminal:  # claimed by a supervisor that is not of this machine: the lab was copied
-            failure = Failure(kind=FailureKind.LOST, message="its supervisor cannot be found on this machine")
+            where = "on this machine" if (bench.runs_root / run_id).exists() else ": its folder was removed"
+            failure = Failure(kind=FailureKind.LOST, message=f"its supervisor cannot be found {where}")
             run = replace(run, status=Status.FAILED, failure=failure, ended=run.started)
         bench.note(run)
     return bench.history[run_id]

@@ -16,6 +16,7 @@ from windlass.records.decision import Decision, StudyRecord, StudyStatus
 from windlass.records.run import RunRecord
 
 TICK_S = 0.5  #: how often a wait for jobs looks at the clock and at ``pause``
+ALIKE_FAILURES = 3  #: first runs of a command that fail with one message, after which a study stops
 FRUITLESS_CYCLES = 3  #: cycles in a row without one acceptable proposal, after which a study stops
 
 
@@ -84,9 +85,13 @@ def drive(
     save(status=StudyStatus.ACTIVE, stopped_because="")
     yield from _resume(bench)
     fruitless, pausing = 0, False
+    settled, endings = 0, set[str | None]()  # by this process: how many runs, and their failures' messages
     while True:
         progress = bench.progress
         reason = _stop(bench, progress, replace(record, active_s=before + clock() - began))
+        if reason is None and settled >= max(ALIKE_FAILURES, bench.study.budget.concurrent) and len(endings) == 1:
+            (message,) = endings
+            reason = f"the first {settled} runs all failed alike: {message}" if message else None
         if reason is None and fruitless >= FRUITLESS_CYCLES:
             reason = f"no acceptable proposal: {bench.decided[-1].verdict}"
         if pause.asked > 1 or (pause.asked and not bench.executor.active()):
@@ -117,6 +122,8 @@ def drive(
                 yield Started(start(bench, event.run_id))
             else:
                 run = settle(bench, event.run_id)
+                endings.add(run.failure.message if run.failure else None)
+                settled += 1
                 champion = bench.progress.best
                 yield Settled(run, best=champion is not None and champion.id == run.id)
         if not events:
@@ -135,7 +142,7 @@ def _resume(bench: Bench) -> Iterator[Event]:
     settled = 0
     for event in bench.executor.wait(0):
         if event.kind is JobEventKind.STARTED:
-            start(bench, event.run_id)
+            yield Started(start(bench, event.run_id))
         else:
             run = settle(bench, event.run_id)
             settled += 1

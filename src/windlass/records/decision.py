@@ -83,6 +83,7 @@ class StudyRecord:
     status: StudyStatus = StudyStatus.ACTIVE
     cycles: int = 0  #: cycles planned so far
     cycles_goal: int | None = None  #: where the command in progress will stop; None: the study's own limits
+    cycles_asked: int | None = None  #: what the command in progress asked for: the same command takes it up again
     stopped_because: str = ""
     folder: str = ""  #: where the study file was; its trainer's files are relative to it
     active_s: float = 0.0  #: wall seconds driven so far, counted against ``budget.wall_time``

@@ -10,6 +10,8 @@ from typing import Any
 from windlass.errors import nearest
 from windlass.records.run import Artifact, Failure, FailureKind
 
+#: in ``info.metrics`` of a result that the SDK made of what was logged: a result on stdout goes over it
+LOGGED = "logged"
 #: JSON has no NaN or infinity; these strings stand for them, in results and in the journal
 NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 

@@ -23,7 +23,7 @@ from typing import Any, NoReturn, Self
 
 from windlass.errors import Diverged, NotFound, StateError, WindlassError
 from windlass.records.content import canonical
-from windlass.records.result import Result, parse_result
+from windlass.records.result import LOGGED, Result, parse_result
 from windlass.records.run import Artifact, Exit, Failure, FailureKind, RunSpec, make_run_id
 from windlass.runs import index
 from windlass.runs.folder import RunFolder, read_json, write_atomic
@@ -109,13 +109,25 @@ def _as_name(text: str) -> str:
 
 
 def _resume(root: Path, resume: str | Path) -> Run:
-    path = Path(resume)
-    folder = RunFolder(path if path.is_dir() else root / "runs" / str(resume))
+    folder = _find_run(root / "runs", resume)
     spec = folder.spec()
     with _locked(folder):
         attempt, step = _reopen(root, folder)
     index.append(folder.path.parent, [folder.id], "resumed")
     return Run(folder, spec, owner=True, attempt=attempt, resumed_step=step)
+
+
+def _find_run(runs_root: Path, named: str | Path) -> RunFolder:
+    """By path, id, a part of it that one run has, or ``latest``."""
+    if Path(named).is_dir():
+        return RunFolder(named)
+    wanted = index.latest(runs_root) or "" if named == "latest" else str(named)
+    found = [path for path in runs_root.glob("[!.]*/") if wanted and wanted in path.name]
+    if len(found) != 1:
+        raise NotFound(
+            f"{len(found) or 'no'} runs in {runs_root} have {str(named)!r} in their id", "windlass runs list"
+        )
+    return RunFolder(found[0])
 
 
 @contextlib.contextmanager
@@ -271,6 +283,7 @@ class Run:
             metrics={str(name): _as_float(name, value) for name, value in final.items()},
             artifacts=tuple(self._artifacts),
             failure=failure,
+            info={"metrics": LOGGED} if metrics is None else {},
         )
         data = json.dumps(result.to_dict(), ensure_ascii=False, indent=1).encode(errors="replace")
         parse_result(json.loads(data))

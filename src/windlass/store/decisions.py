@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from windlass.errors import StoreError
 from windlass.records.decision import Decision
 
 
@@ -18,22 +17,17 @@ class DecisionLog:
         self.path = path
 
     def read(self) -> list[Decision]:
-        """All decisions, by number. A torn last line is left out.
-
-        Raises StoreError on a line in the middle that is no decision.
-        """
+        """All decisions, by number; of one that is there twice, the first. Lines that are no decisions are left out."""
         try:
             lines = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return []
         decisions: dict[int, Decision] = {}
-        for i, line in enumerate(lines[:-1], start=1):
-            if not line.strip():
-                continue
+        for line in lines:
             try:
                 decision = Decision.from_dict(json.loads(line))
-            except (ValueError, TypeError, KeyError) as error:
-                raise StoreError(f"{self.path}:{i} is no decision: {error}", "windlass doctor") from error
+            except (ValueError, TypeError, KeyError, AttributeError):
+                continue
             decisions.setdefault(decision.number, decision)
         return [decisions[number] for number in sorted(decisions)]
 
