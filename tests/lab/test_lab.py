@@ -17,7 +17,7 @@ import windlass as wl
 from processes import ENVIRONMENT
 from trainers import quadratic_study
 from windlass.errors import NotFound, StoreError, StudyError, WindlassError
-from windlass.lab import Pause, Started
+from windlass.lab import Changed, Pause, Started
 from windlass.records.decision import StudyStatus
 from windlass.records.run import FailureKind, Status
 
@@ -309,6 +309,18 @@ def test_what_a_command_prints_goes_over_what_it_logged(lab: wl.Lab, tmp_path: P
     (run,) = lab.runs()
     assert run.status is Status.COMPLETED, run.failure
     assert run.values == {"loss": 1.0, "x": 2.0}
+
+
+def test_changed_code_between_two_starts_is_told(lab: wl.Lab, tmp_path: Path) -> None:
+    lab.run(study_file(tmp_path, budget={"runs": 1}))
+    events: list[object] = []
+    lab.run(study_file(tmp_path, budget={"runs": 2}), on_event=events.append)
+    assert not any(isinstance(event, Changed) for event in events)
+    file = study_file(tmp_path, budget={"runs": 3})
+    with (tmp_path / "quadratic.py").open("a") as script:
+        script.write("# changed\n")
+    lab.run(file, on_event=events.append)
+    assert [event.what for event in events if isinstance(event, Changed)] == [("code",)]
 
 
 def test_the_same_command_is_taken_up_and_another_one_is_new(lab: wl.Lab, tmp_path: Path) -> None:

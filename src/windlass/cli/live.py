@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from windlass.cli.show import STATUS_STYLE, out, say, stderr
-from windlass.lab import Event, Lab, Pausing, Planned, Resumed, Settled, Started, Stopped
+from windlass.lab import Changed, Event, Lab, Pausing, Planned, Resumed, Settled, Started, Stopped
 from windlass.records.decision import StudyRecord, StudyStatus
 from windlass.records.run import RunRecord, Status
 from windlass.records.study import Study
@@ -97,6 +97,11 @@ class Live:
         match event:
             case Resumed(settled, running):
                 return f"[cyan]resumed[/]: {settled} runs had ended meanwhile, {running} go on"
+            case Changed(what):
+                return (
+                    f"[yellow]changed[/]: the trainer's {' and '.join(what)} differ from this study's earlier runs;"
+                    " results before and after may not be comparable"
+                )
             case Planned(decisions):
                 rejected = [d for d in decisions if not d.approved]
                 return "\n".join(f"[yellow]  #{d.number} rejected[/]  {escape(d.verdict)}" for d in rejected)
@@ -144,6 +149,8 @@ class Live:
             case Planned(decisions):
                 for d in decisions:
                     print(json.dumps({"event": "decided", **d.to_dict()}, ensure_ascii=False), flush=True)
+            case Changed(what):
+                print(json.dumps({"event": "changed", "what": what}), flush=True)
             case Stopped(reason, status):
                 print(json.dumps({"event": "stopped", "status": status, "reason": reason}), flush=True)
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from windlass.lab.lab import Lab
     from windlass.lab.study import load_study
-    from windlass.loop.driver import Event, Pause, Pausing, Planned, Resumed, Settled, Started, Stopped, Tick
+    from windlass.loop.driver import Changed, Event, Pause, Pausing, Planned, Resumed, Settled, Started, Stopped, Tick
 
 __all__ = [
+    "Changed",
     "Event",
     "Lab",
     "Pause",

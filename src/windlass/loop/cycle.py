@@ -20,7 +20,7 @@ from windlass.records.content import digest
 from windlass.records.decision import Decision, Proposal, Strategy
 from windlass.records.run import Failure, FailureKind, RunRecord, RunSpec, Status, make_run_id
 from windlass.records.study import Study
-from windlass.space.generate import ConfigGenerator
+from windlass.space.generate import ConfigGenerator, best_baseline
 from windlass.space.space import Space
 from windlass.store.decisions import DecisionLog
 from windlass.store.protocol import Store
@@ -55,6 +55,11 @@ class Bench:
         if self._progress is None:
             self._progress = review(self.study, sorted(self.history.values(), key=lambda run: run.number or 0))
         return self._progress
+
+    @property
+    def baseline(self) -> Mapping[str, Any]:
+        """The config that proposals are laid over: the best run's so far, the study's before there is one."""
+        return best_baseline(self.study, self.progress.ranked[:1])
 
     @property
     def cycle(self) -> int:
@@ -98,9 +103,11 @@ def plan(bench: Bench, slots: int) -> list[Decision]:
 def assess(bench: Bench, progress: Progress) -> Situation:
     """What the deciders get to see."""
 
+    baseline = bench.baseline
+
     def acceptable(values: Mapping[str, Any]) -> bool:
         try:
-            return digest(bench.generator.generate(values)) not in bench.configs
+            return digest(bench.generator.generate(values, baseline)) not in bench.configs
         except ConfigRejected:
             return False
 
@@ -128,7 +135,7 @@ def decide(bench: Bench, proposal: Proposal, number: int, cycle: int, strategy: 
     """Approve a proposal that gives a valid, new config; reject every other one with the rule named."""
     config: dict[str, Any] = {}
     try:
-        config = bench.generator.generate(proposal.values)
+        config = bench.generator.generate(proposal.values, bench.baseline)
         twin = bench.configs.get(digest(config))
         verdict = f"rejected by 'duplicate': run {twin} has this config" if twin else "valid and new"
         approved = twin is None

@@ -27,6 +27,11 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class Changed:
+    what: tuple[str, ...]  #: ``code``, ``data``: not what the study's last run had
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     decisions: list[Decision]
 
@@ -58,7 +63,7 @@ class Stopped:
     status: StudyStatus
 
 
-Event = Resumed | Planned | Started | Settled | Pausing | Tick | Stopped
+Event = Resumed | Changed | Planned | Started | Settled | Pausing | Tick | Stopped
 
 
 class Pause:
@@ -83,6 +88,8 @@ def drive(
         bench.store.save_study(record)
 
     save(status=StudyStatus.ACTIVE, stopped_because="")
+    if changed := _changed(bench):
+        yield Changed(changed)
     yield from _resume(bench)
     fruitless, pausing = 0, False
     settled, endings = 0, set[str | None]()  # by this process: how many runs, and their failures' messages
@@ -149,6 +156,15 @@ def _resume(bench: Bench) -> Iterator[Event]:
             champion = bench.progress.best
             yield Settled(run, best=champion is not None and champion.id == run.id)
     yield Resumed(settled, len(open_runs) - settled)
+
+
+def _changed(bench: Bench) -> tuple[str, ...]:
+    """What of the trainer and its data is not as it was for the study's last run."""
+    if not bench.history:
+        return ()
+    before = max(bench.history.values(), key=lambda run: run.number or 0).fingerprints
+    now = bench.template.fingerprints
+    return tuple(what for what in ("code", "data") if what in before and before[what] != now.get(what))
 
 
 def _free_slots(bench: Bench) -> int:
