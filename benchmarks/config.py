@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from windlass.errors import ConfigRejected
-from windlass.records.run import RunSpec
+from windlass.records.run import RunSpec, make_run_id
 from windlass.records.studyfile import StudyFile
-from windlass.runs.folder import RunFolder, make_run_id
+from windlass.runs.folder import RunFolder
 from windlass.space.check import check_study
 from windlass.space.generate import ConfigGenerator
 from windlass.space.space import Space

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from studyruns import BEGAN, diverged, draw, make_run, make_study
+from windlass.records.ranking import ranked
 from windlass.records.run import MetricSummary, RunRecord, Status
 from windlass.report.figures import (
     State,
     downsample,
     learning_curve,
     optimisation_history,
-    ranked,
     run_points,
     sparkline,
     timeline,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from windlass.records.ranking import counted_score, ranked
 from windlass.records.run import FailureKind, RunRecord, Status
 from windlass.records.study import Study
 
@@ -38,29 +39,24 @@ def review(study: Study, history: Sequence[RunRecord]) -> Progress:
     """Sum up ``history``, in the order of decision numbers."""
     settled = [run for run in history if run.status in (Status.COMPLETED, Status.FAILED)]
     margin = study.stop.stagnation.min_improvement if study.stop.stagnation else 0.0
-    scored: list[tuple[float, RunRecord]] = []
     best: float | None = None
     reference: float | None = None  # the best at the last improvement by the margin
     since = 0
     for run in settled:
         since += 1
-        if run.status is not Status.COMPLETED or study.broken_guards(run.values):
-            continue
-        score = study.score(run.values)
+        score = counted_score(study, run)
         if score is None:
             continue
-        scored.append((score, run))
         best = score if best is None else max(best, score)
         if reference is None or score > reference + margin:
             reference, since = score, 0
-    scored.sort(key=lambda pair: (-pair[0], pair[1].number or 0))
     recent = settled[-RECENT:]
     return Progress(
         settled=len(settled),
         active=sum(not run.status.terminal for run in history),
         completed=sum(run.status is Status.COMPLETED for run in settled),
         failures=dict(Counter(run.failure.kind for run in settled if run.failure is not None)),
-        ranked=tuple(run for _, run in scored),
+        ranked=tuple(ranked(study, settled)),
         best_score=best,
         since_improvement=since,
         recent_failure_share=sum(run.status is Status.FAILED for run in recent) / len(recent) if recent else 0.0,

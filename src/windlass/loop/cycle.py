@@ -42,6 +42,7 @@ class Bench:
     decided: list[Decision] = field(init=False)
     configs: dict[str, str] = field(init=False)  #: digest of an approved config -> run id
     _progress: Progress | None = field(init=False, default=None)
+    _baseline: Mapping[str, Any] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.space = Space.of(self.study)
@@ -59,7 +60,9 @@ class Bench:
     @property
     def baseline(self) -> Mapping[str, Any]:
         """The config that proposals are laid over: the best run's so far, the study's before there is one."""
-        return best_baseline(self.study, self.progress.ranked[:1])
+        if self._baseline is None:
+            self._baseline = best_baseline(self.study, self.progress.ranked)
+        return self._baseline
 
     @property
     def cycle(self) -> int:
@@ -71,7 +74,7 @@ class Bench:
         self.decided.extend(decisions)
         self.configs.update({digest(d.config): d.run_id for d in decisions if d.run_id})
         self.history.update({run.id: run for run in runs})
-        self._progress = None
+        self._progress = self._baseline = None
 
     def note(self, *runs: RunRecord) -> None:
         """Record runs in the store, and remember them. Where a reader saw a run's folder first, its record stands."""

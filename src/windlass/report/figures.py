@@ -116,18 +116,6 @@ def target_values(study: Study, runs: Sequence[RunRecord]) -> tuple[str, np.ndar
     return "score", np.array(scores, dtype=float)
 
 
-def ranked(study: Study, runs: Iterable[RunRecord]) -> list[RunRecord]:
-    """Completed runs with a score that keep all guards; best first, ties by number."""
-    scored = [
-        (score, run)
-        for run in runs
-        if run.status is Status.COMPLETED
-        and (score := study.score(run.values)) is not None
-        and not study.broken_guards(run.values)
-    ]
-    return [run for _, run in sorted(scored, key=lambda pair: (-pair[0], pair[1].number or 0, pair[1].id))]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearningCurve:
     point: RunPoint

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from windlass.records.ranking import ranked
 from windlass.records.run import RunRecord
 from windlass.records.study import Parameter, Study
-from windlass.report.figures import RunPoint, is_wide, ranked, run_points, target_values
+from windlass.report.figures import RunPoint, is_wide, run_points, target_values
 from windlass.runs.text import show
 
 CATEGORIES = 12  #: most levels of one categorical axis; rarer ones become "other"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from windlass.records.decision import Decision, StudyRecord
+from windlass.records.ranking import ranked
 from windlass.records.run import FailureKind, RunRecord, Status
 from windlass.records.study import Study
 from windlass.report.figures import (
@@ -21,7 +22,6 @@ from windlass.report.figures import (
     Tradeoff,
     learning_curve,
     optimisation_history,
-    ranked,
     run_points,
     timeline,
     tradeoff,

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from windlass.errors import DuplicateId, NotFound
-from windlass.records.run import Exit, RunSpec, make_run_id
+from windlass.records.run import Exit, RunSpec
 from windlass.settings import RUN_DIR_VARIABLE
-
-__all__ = ["RunFolder", "make_run_id", "read_json", "write_atomic"]
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = False) -> None:

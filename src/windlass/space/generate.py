@@ -12,7 +12,8 @@ from typing import Any
 
 from windlass.errors import ConfigRejected, nearest
 from windlass.records.content import flatten, nest
-from windlass.records.run import RunRecord, Status
+from windlass.records.ranking import ranked
+from windlass.records.run import RunRecord
 from windlass.records.study import Condition, Constraint, Contains, Interval, OneOf, Region, Study
 from windlass.records.studyfile import study_error
 from windlass.space.consistency import constraint_problems, known_names
@@ -112,14 +113,9 @@ def best_baseline(study: Study, history: Sequence[RunRecord]) -> dict[str, Any]:
 
     Best is ``Study.score``; ties go to the earlier number. Runs that are no valid config (any more) do not count.
     """
-    scored = []
-    for run in history:
-        if run.status is Status.COMPLETED and not study.broken_guards(run.values):
-            score = study.score(run.values)
-            if score is not None:
-                scored.append((-score, run.number or 0, run.id, run))
-    generator = ConfigGenerator(study) if scored else None
-    for *_, run in sorted(scored, key=lambda entry: entry[:3]):
+    best = ranked(study, history)
+    generator = ConfigGenerator(study) if best else None
+    for run in best:
         assert generator is not None
         values = {name: value for name, value in run.params.items() if name in study.space}
         try:
