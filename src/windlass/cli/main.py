@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from windlass import __version__
 from windlass.cli import runs, studies
@@ -139,7 +140,7 @@ def doctor(
     else:
         marks = {"ok": "[green]ok     [/]", "note": "[cyan]note   [/]", "warning": "[yellow]warning[/]"}
         for check in checks:
-            out(f"{marks.get(check.level, '[red]problem[/]')}  {_escape(check.what)}", markup=True)
+            out(f"{marks.get(check.level, '[red]problem[/]')}  {escape(check.what)}", markup=True)
             if check.next_step:
                 out(f"         {check.next_step}")
     if any(check.level == "problem" for check in checks):
@@ -151,34 +152,29 @@ def run_command_line() -> None:
     debug = "--debug" in sys.argv
     try:
         app(args=[arg for arg in sys.argv[1:] if arg != "--debug"], standalone_mode=True)
-    except WindlassError as error:
-        if debug:
-            raise
-        say(f"[bold red]error:[/] {_escape(error.message)}", markup=True)
-        if error.next_step:
-            say(f"  {error.next_step}")
-        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         say("interrupted")
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
-    except OSError as error:
-        if debug:
-            raise
-        say(f"[bold red]error:[/] {_escape(f'{error.strerror}: {error.filename}')}", markup=True)
-        say("  windlass doctor")
-        sys.exit(1)
     except Exception as error:
         if debug:
             raise
-        say(f"[bold red]internal error:[/] {_escape(repr(error))}", markup=True)
-        say("  This is a bug in Windlass. Run the command again with --debug and report what it prints.")
-        sys.exit(70)
+        sys.exit(_tell(error))
 
 
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+def _tell(error: Exception) -> int:
+    """Say what happened and the next step; returns the exit code."""
+    match error:
+        case WindlassError(message=message, next_step=next_step, exit_code=code):
+            what = "error:"
+        case OSError():
+            what, message, next_step, code = "error:", f"{error.strerror}: {error.filename}", "windlass doctor", 1
+        case _:
+            what, message, code = "internal error:", repr(error), 70
+            next_step = "This is a bug in Windlass. Run the command again with --debug and report what it prints."
+    say(f"[bold red]{what}[/] {escape(message)}", markup=True)
+    if next_step:
+        say(f"  {next_step}")
+    return code

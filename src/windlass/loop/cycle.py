@@ -91,10 +91,7 @@ def plan(bench: Bench, slots: int) -> list[Decision]:
     situation = assess(bench, progress)
     strategy = direct(situation, slots)
     proposals = propose(situation, strategy)
-    decisions = [
-        decide(bench, proposal, situation.next_number + i, bench.cycle + 1, strategy, progress.settled)
-        for i, proposal in enumerate(proposals)
-    ]
+    decisions = [decide(bench, proposal, situation.next_number + i, strategy) for i, proposal in enumerate(proposals)]
     pending = waiting(bench, decisions)
     bench.store.record(decisions, pending)  # known before acted on
     bench.log.append(decisions)
@@ -105,7 +102,6 @@ def plan(bench: Bench, slots: int) -> list[Decision]:
 
 def assess(bench: Bench, progress: Progress) -> Situation:
     """What the deciders get to see."""
-
     baseline = bench.baseline
 
     def acceptable(values: Mapping[str, Any]) -> bool:
@@ -120,7 +116,7 @@ def assess(bench: Bench, progress: Progress) -> Situation:
         progress=progress,
         next_number=len(bench.decided) + 1,
         explored=sum(d.proposal.proposer == "explorer" for d in bench.decided),
-        baseline_is_complete=acceptable({}),
+        baseline_is_complete=bench.generator.baseline_complete,
         acceptable=acceptable,
     )
 
@@ -134,7 +130,7 @@ def propose(situation: Situation, strategy: Strategy) -> list[Proposal]:
     return proposals
 
 
-def decide(bench: Bench, proposal: Proposal, number: int, cycle: int, strategy: Strategy, settled: int) -> Decision:
+def decide(bench: Bench, proposal: Proposal, number: int, strategy: Strategy) -> Decision:
     """Approve a proposal that gives a valid, new config; reject every other one with the rule named."""
     config: dict[str, Any] = {}
     try:
@@ -147,7 +143,7 @@ def decide(bench: Bench, proposal: Proposal, number: int, cycle: int, strategy: 
     decision = Decision(
         study=bench.study.name,
         number=number,
-        cycle=cycle,
+        cycle=bench.cycle + 1,
         at=time.time(),
         mode=strategy.mode,
         strategy=strategy.reason,
@@ -155,7 +151,7 @@ def decide(bench: Bench, proposal: Proposal, number: int, cycle: int, strategy: 
         config=config if approved else {},
         approved=approved,
         verdict=verdict,
-        seen=settled,
+        seen=bench.progress.settled,
     )
     if not approved:
         return decision
@@ -164,7 +160,7 @@ def decide(bench: Bench, proposal: Proposal, number: int, cycle: int, strategy: 
 
 
 def configure(bench: Bench, decision: Decision) -> RunSpec:
-    """The job of an approved decision; the same decision always gives the same spec."""
+    """The job of an approved decision, with the trainer and the limits of this start."""
     assert decision.run_id is not None
     return replace(
         bench.template,
@@ -193,9 +189,8 @@ def start(bench: Bench, run_id: str) -> RunRecord:
     """Record that a run's process has started."""
     run = bench.history[run_id]
     if run.status in (Status.PENDING, Status.QUEUED):
-        run = replace(run, status=Status.RUNNING, started=time.time())
-        bench.note(run)
-    return run
+        bench.note(replace(run, status=Status.RUNNING, started=time.time()))
+    return bench.history[run_id]
 
 
 def settle(bench: Bench, run_id: str) -> RunRecord:
@@ -206,8 +201,9 @@ def settle(bench: Bench, run_id: str) -> RunRecord:
         except NotFound:
             run = bench.history[run_id]
         if not run.status.terminal:  # claimed by a supervisor that is not of this machine: the lab was copied
-            where = "on this machine" if (bench.runs_root / run_id).exists() else ": its folder was removed"
-            failure = Failure(kind=FailureKind.LOST, message=f"its supervisor cannot be found {where}")
+            removed = not (bench.runs_root / run_id).exists()
+            message = "its folder was removed" if removed else "its supervisor cannot be found on this machine"
+            failure = Failure(kind=FailureKind.LOST, message=message)
             run = replace(run, status=Status.FAILED, failure=failure, ended=run.started)
         bench.note(run)
     return bench.history[run_id]
