@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from windlass.records.study import Constraint, Region, Study, parse_bytes, parse_duration
+from windlass.records.fields import parse_bytes, parse_duration
+from windlass.records.region import Constraint, Region
+from windlass.records.study import Study
 
 MINIMAL: dict[str, Any] = {
     "name": "s",

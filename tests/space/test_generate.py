@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from space.studies import spaces, study
 from windlass.errors import ConfigRejected, StudyError
 from windlass.records.content import digest, flatten
+from windlass.records.region import Constraint
 from windlass.records.run import MetricSummary, RunRecord, Status
-from windlass.records.study import Constraint, Study
+from windlass.records.study import Study
 from windlass.space.generate import ConfigGenerator, best_baseline
 from windlass.space.space import Space
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from space.studies import spaces, study
 from windlass.errors import StudyError
-from windlass.records.study import CategoricalParameter, FloatParameter, IntParameter, SetParameter, Study
+from windlass.records.parameters import CategoricalParameter, FloatParameter, IntParameter, SetParameter
+from windlass.records.study import Study
 from windlass.space.consistency import contradictions
 from windlass.space.parameters import canonical_value
 from windlass.space.space import Space

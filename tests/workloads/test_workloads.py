@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from windlass.errors import DataError, StudyError
 from windlass.records.content import nest
-from windlass.records.study import CategoricalParameter, FloatParameter, IntParameter, Study
+from windlass.records.parameters import CategoricalParameter, FloatParameter, IntParameter
+from windlass.records.study import Study
 from windlass.records.studyfile import StudyFile
 from windlass.workloads import complete, workload
 from windlass.workloads.tabular.spec import BUNDLED, read_config

@@ -8,349 +8,29 @@ dictionaries for the sake of JSON: nobody changes them.
 from __future__ import annotations
 
 import math
-import re
 import shlex
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    RootModel,
-    StrictBool,
-    Tag,
-    ValidationError,
-    model_validator,
-)
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from windlass.errors import nearest
 from windlass.records.content import Path, digest
-
-#: whole numbers stay below this, so that an int parameter's cells are exact in double precision
-LARGEST_INT = 2**40
-
-
-class Problem(NamedTuple):
-    """Something wrong with a study, and where."""
-
-    path: Path
-    message: str
-
-
-def _refuse(problems: Iterable[Problem]) -> None:
-    """Let pydantic report each problem at its own place."""
-    errors = [
-        InitErrorDetails(type=PydanticCustomError("problem", "{text}", {"text": text}), loc=path, input=None)
-        for path, text in problems
-    ]
-    if errors:
-        raise ValidationError.from_exception_data("Study", errors)
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-_DURATION = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"must be a number, not {value!r}")
-    if not abs(value) < 1e300:
-        raise ValueError(f"must be a finite number, not {value!r}")
-    return float(value)
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or abs(value) == math.inf:
-        raise ValueError(f"must be a whole number, not {value!r}")
-    if value != int(value):
-        raise ValueError(f"must be a whole number, not {value!r}")
-    return int(value)
-
-
-def _scalar(value: Any) -> bool | int | float | str:
-    if isinstance(value, (bool, str)):
-        return value
-    if not isinstance(value, (int, float)):
-        raise ValueError(f"must be text, a number, true or false, not {value!r}")
-    _number(value)
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        hint = f"; quote it: '{value}'" if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
-        raise ValueError(f"must be text, not {value!r}{hint}")
-    return value
-
-
-def _matching(pattern: str, words: str) -> Any:
-    """Field metadata: a text that matches all of ``pattern``; ``words`` say so to people."""
-
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise ValueError(f"{value!r} does not fit; write {words}")
-        return value
-
-    return Field(json_schema_extra={"pattern": f"^{pattern}$"}), AfterValidator(check)
-
-
-def parse_duration(value: Any) -> float:
-    """``90``, ``"90s"``, ``"10m"``, ``"1h30m"`` -> seconds."""
-    if not isinstance(value, str):
-        return _number(value)
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", value.lower())
-    if not parts or "".join(n + u for n, u in parts) != re.sub(r"\s", "", value.lower()):
-        raise ValueError(f"{value!r} is no duration; write seconds, or for example 90s, 10m, 1h30m")
-    return _number(sum(float(number) * _DURATION[unit] for number, unit in parts))
-
-
-def parse_bytes(value: Any) -> int:
-    """``1000``, ``"512MiB"``, ``"2 GB"`` -> bytes."""
-    if not isinstance(value, str):
-        return _whole(value)
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?I?B)", value.strip().upper())
-    if not match or match[2] not in _BYTES:
-        raise ValueError(f"{value!r} is no size; write bytes, or for example 512MiB, 2GB")
-    return int(_number(float(match[1]) * _BYTES[match[2]]))
-
-
-Number = Annotated[float, BeforeValidator(_number)]
-Whole = Annotated[int, BeforeValidator(_whole)]
-Text = Annotated[str, BeforeValidator(_text)]
-Scalar = Annotated[bool | int | float | str, BeforeValidator(_scalar)]
-Positive = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
-_DurationText = Annotated[str, Field(pattern=r"^\s*(\d+(\.\d+)?\s*[smhdSMHD]\s*)+$")]
-_SizeText = Annotated[str, Field(pattern=r"^\s*\d+(\.\d+)?\s*([KMGkmg][Ii]?)?[Bb]\s*$")]
-Seconds = Annotated[
-    float,
-    Field(gt=0),
-    BeforeValidator(parse_duration, json_schema_input_type=Annotated[float, Field(gt=0)] | _DurationText),
-]
-Bytes = Annotated[
-    int, Field(gt=0), BeforeValidator(parse_bytes, json_schema_input_type=Annotated[int, Field(gt=0)] | _SizeText)
-]
-Name = Annotated[
+from windlass.records.fields import (
+    Bytes,
+    Name,
+    Number,
+    Positive,
+    Problem,
+    Seconds,
+    Strict,
     Text,
-    *_matching(
-        r"[A-Za-z_][A-Za-z0-9_\-]*(\.[A-Za-z_][A-Za-z0-9_\-]*)*",
-        "letters, digits, '_' and '-', with dots between groups, as in optimizer.lr",
-    ),
-]
-
-
-class Interval(Strict):
-    """A closed interval; one end may be left open."""
-
-    min: Number | None = None
-    max: Number | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.min is None and self.max is None:
-            raise ValueError("an interval needs min or max")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
-        return self
-
-    def holds(self, value: Any) -> bool:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return False
-        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
-
-
-class Contains(Strict):
-    """For a set-valued parameter: all of these are in the set."""
-
-    contains: tuple[Scalar, ...] = Field(min_length=1)
-
-    def holds(self, value: Any) -> bool:
-        return isinstance(value, (list, tuple, set, frozenset)) and all(
-            any(same(member, one) for one in value) for member in self.contains
-        )
-
-
-def _several(value: Any) -> Any:
-    return (value,) if isinstance(value, (bool, int, float, str)) else value
-
-
-class OneOf(
-    RootModel[
-        Annotated[
-            tuple[Scalar, ...],
-            Field(min_length=1),
-            BeforeValidator(_several, json_schema_input_type=Scalar | tuple[Scalar, ...]),
-        ]
-    ]
-):
-    """One of the listed values: ``svm`` or ``[svm, mlp]``."""
-
-    model_config = ConfigDict(frozen=True)
-
-    def holds(self, value: Any) -> bool:
-        return any(same(value, one) for one in self.root)
-
-
-def same(a: Any, b: Any) -> bool:
-    """Equal, where true is not 1 (and 1.0 is)."""
-    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
-
-
-def _condition_kind(value: Any) -> str:
-    if isinstance(value, Contains) or (isinstance(value, Mapping) and "contains" in value):
-        return "contains"
-    return "interval" if isinstance(value, (Interval, Mapping)) else "one_of"
-
-
-Condition = Annotated[
-    Annotated[Interval, Tag("interval")] | Annotated[Contains, Tag("contains")] | Annotated[OneOf, Tag("one_of")],
-    Discriminator(_condition_kind),
-]
-
-
-class Region(RootModel[Annotated[Mapping[Name, Condition], Field(min_length=1)]]):
-    """A box in the space: every listed parameter meets its condition.
-
-    One type serves ``when`` (activates a parameter), ``forbid`` and ``allow``, so there is one reading of it.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    def contains(self, values: Mapping[str, Any]) -> bool:
-        """All conditions hold. A condition on an absent (inactive) parameter does not hold."""
-        return all(name in values and condition.holds(values[name]) for name, condition in self.root.items())
-
-    def violated_by(self, values: Mapping[str, Any]) -> tuple[str, ...]:
-        """The listed parameters that are present and outside; an absent parameter violates nothing."""
-        return tuple(n for n, condition in self.root.items() if n in values and not condition.holds(values[n]))
-
-
-class Constraint(Strict):
-    """A forbidden or an allowed region; exactly one of the two, so that it cannot be read in two ways.
-
-    ``forbid`` rejects a config that lies inside the region (every condition holds; both ends of an interval belong
-    to it). ``allow`` rejects a config in which a listed, active parameter lies outside.
-    """
-
-    name: Text = Field(min_length=1)
-    forbid: Region | None = None
-    allow: Region | None = None
-    reason: Text = ""
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.forbid is None) == (self.allow is None):
-            raise ValueError("a constraint has either 'forbid' or 'allow', exactly one of them")
-        return self
-
-    @property
-    def region(self) -> Region:
-        region = self.forbid or self.allow
-        assert region is not None
-        return region
-
-    def rejects(self, values: Mapping[str, Any]) -> bool:
-        if self.forbid is not None:
-            return self.forbid.contains(values)
-        return bool(self.region.violated_by(values))
-
-
-class _Parameter(Strict):
-    when: Region | None = Field(None, description="active only where these conditions on other parameters hold")
-
-
-class _Numeric(_Parameter):
-    log: StrictBool = Field(False, description="sample on a log scale; low must be above 0")
-
-    def _check_range(self, low: float, high: float) -> Self:
-        if not low < high:
-            raise ValueError(f"low {low:g} must be below high {high:g}")
-        if self.log and low <= 0:
-            raise ValueError(f"a log scale needs low above 0, not {low:g}")
-        return self
-
-
-class FloatParameter(_Numeric):
-    type: Literal["float"]
-    low: Number
-    high: Number
-
-    @model_validator(mode="after")
-    def _range(self) -> Self:
-        return self._check_range(self.low, self.high)
-
-
-class IntParameter(_Numeric):
-    type: Literal["int"]
-    low: Whole
-    high: Whole
-
-    @model_validator(mode="after")
-    def _range(self) -> Self:
-        if max(-self.low, self.high) > LARGEST_INT:
-            raise ValueError(f"an int stays within +-{LARGEST_INT}; take a float for wider ranges")
-        return self._check_range(self.low, self.high)
-
-
-class CategoricalParameter(_Parameter):
-    type: Literal["categorical"]
-    choices: tuple[Scalar, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        _refuse_duplicates(self.choices)
-        return self
-
-
-class BoolParameter(_Parameter):
-    type: Literal["bool"]
-
-
-class SetParameter(_Parameter):
-    """A subset of ``choices``; its value is a list in the order of ``choices``."""
-
-    type: Literal["set"]
-    choices: tuple[Scalar, ...] = Field(min_length=1)
-    min_size: Whole = Field(0, ge=0)
-    max_size: Annotated[int, Field(ge=0), BeforeValidator(_whole)] | None = None
-
-    @model_validator(mode="after")
-    def _sizes(self) -> Self:
-        _refuse_duplicates(self.choices)
-        top = len(self.choices) if self.max_size is None else self.max_size
-        if not self.min_size <= top <= len(self.choices):
-            raise ValueError(f"sizes {self.min_size} to {top} do not fit {len(self.choices)} choices")
-        return self
-
-
-def _refuse_duplicates(choices: tuple[Scalar, ...]) -> None:
-    if len(set(choices)) != len(choices):  # 1, 1.0 and true are one value here: data frames and SQL agree
-        raise ValueError(f"choices repeat a value: {list(choices)}")
-
-
-PARAMETER_TYPES = ("float", "int", "categorical", "bool", "set")
-
-
-def _parameter_type(value: Any) -> Any:
-    return value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
-
-
-Parameter = Annotated[
-    Annotated[FloatParameter, Tag("float")]
-    | Annotated[IntParameter, Tag("int")]
-    | Annotated[CategoricalParameter, Tag("categorical")]
-    | Annotated[BoolParameter, Tag("bool")]
-    | Annotated[SetParameter, Tag("set")],
-    Discriminator(_parameter_type),
-]
+    Whole,
+    matching,
+    refuse,
+)
+from windlass.records.parameters import Parameter
+from windlass.records.region import Constraint, Interval
 
 
 def _argv(value: Any) -> Any:
@@ -358,7 +38,7 @@ def _argv(value: Any) -> Any:
 
 
 def _refuse_what_json_lacks(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    _refuse(_not_json(value, ()))
+    refuse(_not_json(value, ()))
     return value
 
 
@@ -391,7 +71,7 @@ class Trainer(Strict):
     command: (
         Annotated[tuple[Text, ...], BeforeValidator(_argv, json_schema_input_type=str | tuple[str, ...])] | None
     ) = Field(None, description="argv, or one string; run as COMMAND --spec spec.json --output-dir DIR")
-    function: Annotated[Text, *_matching(r"[\w.]+:[\w.]+", "module:function")] | None = Field(
+    function: Annotated[Text, *matching(r"[\w.]+:[\w.]+", "module:function")] | None = Field(
         None, description="module:function, called as function(config, run)"
     )
     workload: Text | None = Field(None, description="a built-in workload, for example tabular")
@@ -450,7 +130,7 @@ class Stop(Strict):
 class Study(Strict):
     """A study: one question, one space, many runs."""
 
-    name: Annotated[Text, *_matching(r"[A-Za-z0-9][A-Za-z0-9\-]{0,47}", "up to 48 letters, digits and '-'")]
+    name: Annotated[Text, *matching(r"[A-Za-z0-9][A-Za-z0-9\-]{0,47}", "up to 48 letters, digits and '-'")]
     description: Text = ""
     trainer: Trainer
     space: Mapping[Name, Parameter] = Field(min_length=1)
@@ -466,7 +146,7 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        _refuse(self._contradictions())
+        refuse(self._contradictions())
         return self
 
     def _contradictions(self) -> Iterable[Problem]:

@@ -14,7 +14,10 @@ from pydantic import BaseModel, RootModel, Tag, ValidationError
 from windlass.errors import StudyError, nearest
 from windlass.records.content import Path
 from windlass.records.document import Document, dump_yaml
-from windlass.records.study import PARAMETER_TYPES, Interval, Problem, Study
+from windlass.records.fields import Problem
+from windlass.records.parameters import PARAMETER_TYPES
+from windlass.records.region import Interval
+from windlass.records.study import Study
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

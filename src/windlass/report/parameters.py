@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from windlass.records.parameters import Parameter
 from windlass.records.ranking import ranked
 from windlass.records.run import RunRecord
-from windlass.records.study import Parameter, Study
+from windlass.records.study import Study
 from windlass.report.figures import RunPoint, is_wide, run_points, target_values
 from windlass.runs.text import show
 

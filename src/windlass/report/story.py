@@ -8,8 +8,9 @@ from functools import partial
 import numpy as np
 
 from windlass.records.document import dump_yaml
+from windlass.records.parameters import Parameter
+from windlass.records.region import Condition, Contains, Interval, Region
 from windlass.records.run import RunRecord, Status
-from windlass.records.study import Condition, Contains, Interval, Parameter, Region
 from windlass.report import plots
 from windlass.report.blocks import Block, Bullets, Code, Drawing, Mono, Paragraph, RunId, Section, Table
 from windlass.report.figures import is_wide, sparkline, target_values

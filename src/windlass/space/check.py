@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from windlass.errors import ConfigRejected
-from windlass.records.study import Problem, Study
+from windlass.records.fields import Problem
+from windlass.records.study import Study
 from windlass.space.consistency import contradictions
 from windlass.space.generate import ConfigGenerator
 

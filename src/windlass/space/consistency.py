@@ -8,22 +8,17 @@ from typing import Any
 
 from windlass.errors import StudyError, nearest
 from windlass.records.content import Path, flatten
-from windlass.records.study import (
+from windlass.records.fields import Problem
+from windlass.records.parameters import (
     BoolParameter,
     CategoricalParameter,
-    Condition,
-    Constraint,
-    Contains,
     FloatParameter,
-    Interval,
     IntParameter,
-    OneOf,
     Parameter,
-    Problem,
-    Region,
     SetParameter,
-    Study,
 )
+from windlass.records.region import Condition, Constraint, Contains, Interval, OneOf, Region
+from windlass.records.study import Study
 from windlass.space.kinds import check_rule
 from windlass.space.parameters import canonical_value, choice_index, describe, sizes
 from windlass.space.rules import is_number, parse_rule

@@ -13,8 +13,9 @@ from typing import Any
 from windlass.errors import ConfigRejected, nearest
 from windlass.records.content import flatten, nest
 from windlass.records.ranking import ranked
+from windlass.records.region import Condition, Constraint, Contains, Interval, OneOf, Region
 from windlass.records.run import RunRecord
-from windlass.records.study import Condition, Constraint, Contains, Interval, OneOf, Region, Study
+from windlass.records.study import Study
 from windlass.records.studyfile import study_error
 from windlass.space.consistency import constraint_problems, known_names
 from windlass.space.parameters import canonical_value, describe

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from windlass.errors import nearest
-from windlass.records.study import BoolParameter, CategoricalParameter, FloatParameter, IntParameter, SetParameter
+from windlass.records.parameters import BoolParameter, CategoricalParameter, FloatParameter, IntParameter, SetParameter
 from windlass.space.parameters import listed
 from windlass.space.rules import (
     Arithmetic,

@@ -12,15 +12,15 @@ from numbers import Real
 from typing import Any
 
 from windlass.errors import nearest
-from windlass.records.study import (
+from windlass.records.parameters import (
     BoolParameter,
     CategoricalParameter,
     FloatParameter,
     IntParameter,
     Parameter,
     SetParameter,
-    same,
 )
+from windlass.records.region import same
 
 
 def width(parameter: Parameter) -> int:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from windlass.records.study import FloatParameter
+from windlass.records.parameters import FloatParameter
 from windlass.space.rules import Arithmetic, Compare, Expression, Name, Rule, evaluate, is_number, walk
 
 PASSES = 100  #: over rules that share parameters, before the rest is left to rejection

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from windlass.errors import StudyError
-from windlass.records.study import same
+from windlass.records.region import same
 
 RELATIVE_TOLERANCE = 1e-9
 ABSOLUTE_TOLERANCE = 1e-12  #: where one side is 0

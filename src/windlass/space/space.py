@@ -13,17 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from windlass.records.content import flatten
-from windlass.records.study import (
-    Condition,
-    Contains,
-    FloatParameter,
-    Interval,
-    IntParameter,
-    OneOf,
-    Parameter,
-    SetParameter,
-    Study,
-)
+from windlass.records.parameters import FloatParameter, IntParameter, Parameter, SetParameter
+from windlass.records.region import Condition, Contains, Interval, OneOf
+from windlass.records.study import Study
 from windlass.records.studyfile import study_error
 from windlass.space import repair as linear_rules
 from windlass.space.consistency import contradictions, parents_first
