@@ -193,7 +193,7 @@ class Lab:
 
     def _enroll(self, study: Study, folder: Path, cycles: int | None) -> StudyRecord:
         """The study's record with the goal of this command; a changed question under an old name is refused."""
-        from windlass.records.study import Study
+        from windlass.records.study import TERMS, Study
         from windlass.records.studyfile import dump_study
 
         definition = study.model_dump(mode="json", exclude_defaults=True)
@@ -206,7 +206,7 @@ class Lab:
                 changed = [
                     key
                     for key in Study.model_fields
-                    if key not in ("budget", "stop", "description", "tags")
+                    if key not in (*TERMS, "description", "tags")
                     and getattr(before, key) != getattr(study, key)
                 ]
                 if changed != ["trainer"] or any(r.status is Status.COMPLETED for r in self.store.history(study.name)):

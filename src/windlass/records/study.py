@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from windlass.errors import nearest
 from windlass.records.content import Path, digest
+from windlass.records.deciding import Agents, Autonomy, EarlyStopping, Panel, Repeats, Safety
 from windlass.records.fields import (
     Bytes,
     Name,
@@ -127,6 +128,10 @@ class Stop(Strict):
     stagnation: Stagnation | None = None
 
 
+#: keys that say how a study is run, not what it asks
+TERMS = ("budget", "stop", "repeats", "autonomy", "panel", "safety", "agents")
+
+
 class Study(Strict):
     """A study: one question, one space, many runs."""
 
@@ -141,6 +146,16 @@ class Study(Strict):
     constraints: tuple[Constraint, ...] = ()
     budget: Budget = Budget()
     stop: Stop = Stop()
+    early_stopping: EarlyStopping | None = None
+    repeats: Repeats = Field(
+        default=3, description="runs of one config, at most, to tell good configs from lucky runs"
+    )
+    autonomy: Autonomy = Field(
+        default="auto", description="who approves runs. manual: a person, all; semi: a person, the risky ones; auto: the lab"
+    )
+    panel: Panel = Panel()
+    safety: Safety = Safety()
+    agents: Agents = Agents()
     seed: Whole = Field(0, ge=0)
     tags: Mapping[Text, Text] = Field(default_factory=dict)
 
@@ -165,8 +180,13 @@ class Study(Strict):
 
     @property
     def fingerprint(self) -> str:
-        """Of what the study asks; budget and stop rules may change between two starts."""
-        return digest(self.model_dump(mode="json", exclude={"budget", "stop", "description", "tags"}))
+        """Of what the study asks; its ``TERMS`` may change between two starts."""
+        return digest(self.model_dump(mode="json", exclude={*TERMS, "description", "tags"}))
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """How the study is run, as data: what of it may change between two starts and bears on decisions."""
+        return self.model_dump(mode="json", include=set(TERMS), exclude_defaults=True)
 
     @property
     def required_metrics(self) -> tuple[str, ...]:
