@@ -83,6 +83,11 @@ def job_run_dir(environment: Mapping[str, str] = os.environ) -> Path | None:
     return Path(value) if value else None
 
 
+def secret(variable: str, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The content of an environment variable that holds a key; None where it is not set."""
+    return environment.get(variable) or None
+
+
 def lay_out(lab: Path) -> None:
     """Make a lab's folders and a ``windlass.toml`` that shows the defaults; what is there stays as it is."""
     for folder in (lab / "runs", lab / "studies"):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
 from windlass.errors import DuplicateId, NotFound, SearchError, StateError, StoreError
-from windlass.records.decision import Decision, Mode, Proposal, StudyRecord, StudyStatus
+from windlass.records.decision import Approval, Decision, Mode, Outcome, Proposal, StudyRecord, StudyStatus
 from windlass.records.run import Artifact, Failure, FailureKind, MetricSummary, RunRecord, Status
 from windlass.store.memory import MemoryStore
 from windlass.store.protocol import Store
@@ -75,7 +75,7 @@ def a_decision(number: int = 1, **changes: Any) -> Decision:
         "strategy": "nothing is known yet",
         "proposal": Proposal(values={"lr": 0.1}, proposer="sobol", reason="covers the space"),
         "config": {"lr": 0.1},
-        "approved": True,
+        "outcome": Outcome.APPROVED,
         "verdict": "no rule broken",
         "seen": 0,
         "run_id": f"run-{number}",
@@ -289,7 +289,7 @@ def test_studies_are_kept_and_replaced_by_name(store: Store) -> None:
 
 
 def test_decisions_come_back_by_number_with_their_runs(store: Store) -> None:
-    rejected = a_decision(3, approved=False, config={}, run_id=None, verdict="forbidden: too wide")
+    rejected = a_decision(3, outcome=Outcome.REJECTED, config={}, run_id=None, verdict="forbidden: too wide")
     store.record([a_decision(2), a_decision(1)], [a_run(1), a_run(2)])
     store.record([rejected])
     store.record([a_decision(1, study="other")])
@@ -314,6 +314,27 @@ def test_another_decision_of_the_same_number_is_refused_whole(store: Store) -> N
     with pytest.raises(DuplicateId, match="config"):
         store.record([a_decision(2)], [a_run(2), a_run(2, config={"x": 1})])
     assert store.decisions("digits") == [a_decision(1)] and store.search() == []
+
+
+def an_answer(number: int = 1, approved: bool = True, **changes: Any) -> Approval:
+    given = {"study": "digits", "number": number, "approved": approved, "reason": "fine", "by": "ada", "at": 5.0}
+    return Approval(**{**given, **changes})
+
+
+def test_a_waiting_decision_is_answered_once(store: Store) -> None:
+    store.record([a_decision(1), a_decision(2, outcome=Outcome.WAITING), a_decision(3, outcome=Outcome.WAITING)])
+    assert store.approvals("digits") == []
+    store.answer(an_answer(3, approved=False))
+    store.answer(an_answer(2))
+    store.answer(an_answer(2, reason="again", at=6.0))
+    assert store.approvals("digits") == [an_answer(2), an_answer(3, approved=False)]
+    assert store.approvals("other") == []
+    with pytest.raises(StateError, match=r"was rejected already, by ada: fine"):
+        store.answer(an_answer(3))
+    with pytest.raises(StateError, match="waits for nobody: it was approved"):
+        store.answer(an_answer(1))
+    with pytest.raises(NotFound, match="no decision 9"):
+        store.answer(an_answer(9))
 
 
 def test_decisions_with_nan_and_long_integers_are_recorded_twice_alike(store: Store) -> None:

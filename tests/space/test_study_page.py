@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from windlass.errors import StudyError
+from windlass.records import deciding, parameters, region
 from windlass.records import study as records
 from windlass.records.study import Study
 from windlass.records.studyfile import StudyFile, parse_study
@@ -55,7 +56,8 @@ def test_the_transcript_is_real() -> None:
 
 
 def test_every_key_is_on_the_page() -> None:
-    models = [m for m in vars(records).values() if isinstance(m, type) and issubclass(m, BaseModel)]
+    homes = [*(vars(module).values() for module in (records, parameters, region, deciding))]
+    models = [m for home in homes for m in home if isinstance(m, type) and issubclass(m, BaseModel)]
     keys = {key for model in models for key in model.model_fields if key not in ("root",)}
     missing = {key for key in keys if not re.search(rf"\b{key}\b", PAGE)}
     assert not missing

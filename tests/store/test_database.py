@@ -155,12 +155,12 @@ def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     migrations = tmp_path / "migrations"
     shutil.copytree(database.MIGRATIONS, migrations)
     (migrations / "versions" / "0002_next.py").write_text(
-        "import sqlalchemy as sa\nfrom alembic import op\n\nrevision = '0002'\ndown_revision = '0001'\n\n\n"
+        "import sqlalchemy as sa\nfrom alembic import op\n\nrevision = '0003'\ndown_revision = '0002'\n\n\n"
         "def upgrade() -> None:\n"
         "    op.add_column('studies', sa.Column('owner', sa.Text(), server_default='nobody'))\n"
     )
     monkeypatch.setattr(database, "MIGRATIONS", migrations)
-    monkeypatch.setattr(schema, "HEAD", "0002")
+    monkeypatch.setattr(schema, "HEAD", "0003")
 
 
 def test_an_old_database_is_upgraded_when_it_is_opened(path: Path, next_version: None) -> None:
@@ -168,7 +168,7 @@ def test_an_old_database_is_upgraded_when_it_is_opened(path: Path, next_version:
     assert len(store.search("metrics.value >= 0")) == 200
     store.close()
     with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0003",)]
         assert "owner" in {row[1] for row in connection.execute("PRAGMA table_info(studies)")}
     connection.close()
 
@@ -185,7 +185,7 @@ def test_an_upgrade_that_fails_changes_nothing(path: Path, tmp_path: Path, next_
 def test_processes_that_open_an_old_database_upgrade_it_once(path: Path, tmp_path: Path, next_version: None) -> None:
     code = (
         "import pathlib, sys; from windlass.store import database, schema; from windlass.store.sql import SqlStore\n"
-        "database.MIGRATIONS = pathlib.Path(sys.argv[2]); schema.HEAD = '0002'\n"
+        "database.MIGRATIONS = pathlib.Path(sys.argv[2]); schema.HEAD = '0003'\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "store = SqlStore(sys.argv[1]); print(len(store.search())); store.close()"
     )

@@ -16,7 +16,7 @@ from windlass.jobs.collect import collect
 from windlass.lab import upkeep
 from windlass.lab.lock import exclusive
 from windlass.lab.reindex import DECISIONS_FILE, RECORD_FILE, STUDY_FILE
-from windlass.records.decision import Decision, StudyRecord, StudyStatus
+from windlass.records.decision import Approval, Decision, StudyRecord, StudyStatus
 from windlass.records.run import RunRecord, Status, make_run_id
 from windlass.runs import index
 from windlass.runs.folder import RunFolder, write_atomic
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from windlass.lab.doctor import Check
     from windlass.lab.reindex import Reindexed
     from windlass.loop.driver import Event, Pause
+    from windlass.loop.retrace import Retraced
     from windlass.records.study import Study
     from windlass.report.study import StudyReport
+    from windlass.report.why import Explained
     from windlass.runs.compare import Comparison
     from windlass.runs.replay import ReplayVerdict
     from windlass.store.sql import SqlStore
@@ -129,6 +131,7 @@ class Lab:
         if cycles is not None and cycles < 1:
             raise WindlassError(f"cycles is {cycles}; it counts from 1", "Leave it out to run to the study's limits.")
         from windlass.jobs.local import LocalExecutor
+        from windlass.lab import deciding
         from windlass.lab.trainer import job_template
         from windlass.loop.cycle import Bench
         from windlass.loop.driver import Pause, Settled, Started, drive
@@ -137,6 +140,7 @@ class Lab:
             upkeep.clear_leftovers(self.runs_root)
             chosen, folder = self._resolve(study)
             template = job_template(chosen, folder)
+            council = deciding.assemble(chosen)
             record = self._enroll(chosen, folder, cycles)
             runner = executor or LocalExecutor(self.runs_root, chosen.budget.concurrent)
             with closing(runner), upkeep.Housekeeper(self.runs_root) as housekeeper, self._mirrored(chosen.name):
@@ -147,6 +151,7 @@ class Lab:
                     log=DecisionLog(self.decisions_file(chosen.name)),
                     runs_root=self.runs_root,
                     template=template,
+                    council=council,
                 )
                 for event in drive(bench, record, pause or Pause()):
                     if isinstance(event, (Started, Settled)):
@@ -364,6 +369,31 @@ class Lab:
         if run.study is None or run.number is None:
             return None
         return next(iter(self.store.decisions(run.study, after=run.number - 1)), None)
+
+    def waiting(self) -> list[tuple[StudyRecord, Decision]]:
+        """Proposals that wait for a person's answer, oldest first."""
+        from windlass.lab import deciding
+
+        return deciding.waiting(self)
+
+    def answer(self, reference: str, *, approved: bool, reason: str) -> Approval:
+        """Approve or reject what waits; ``reference`` is ``STUDY#NUMBER`` or the run's id."""
+        from windlass.lab import deciding
+
+        return deciding.answer(self, reference, approved, reason)
+
+    def explain(self, reference: str) -> Explained:
+        """Why a run was made, or a proposal was not: ``reference`` is a run's id, ``latest`` or ``STUDY#NUMBER``."""
+        from windlass.lab import deciding
+
+        self.sync()
+        return deciding.explain(self, reference)
+
+    def retrace(self, study: str, cycle: int | None = None) -> Iterator[Retraced]:
+        """Decide every cycle of a study (or one) again from its log, and say whether the same comes out."""
+        from windlass.lab import deciding
+
+        return deciding.retraced(self, study, cycle)
 
     def study_overview(self) -> list[dict[str, Any]]:
         """One row a study: counts, best objective value, why it stopped."""

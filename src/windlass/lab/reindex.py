@@ -108,7 +108,8 @@ def _restore_study(store: Store, folder: Path) -> bool:
     if not file.is_file():
         return False
     study = parse_study(file.read_text(encoding="utf-8"), str(file))
-    decisions = DecisionLog(folder / DECISIONS_FILE).read()
+    log = DecisionLog(folder / DECISIONS_FILE)
+    decisions = log.read()
     known = read_json(folder / RECORD_FILE)
     known = known if isinstance(known, dict) else {}
     store.save_study(
@@ -124,4 +125,6 @@ def _restore_study(store: Store, folder: Path) -> bool:
         )
     )
     store.record(decisions)
+    for approval in log.approvals():
+        store.answer(approval)
     return True

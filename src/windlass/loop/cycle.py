@@ -6,21 +6,22 @@ Plan and settle are apart because runs outlive processes.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from windlass.agents import PROPOSERS, Situation, direct
-from windlass.errors import ConfigRejected, NotFound, StateError
+from windlass.agents import Council
+from windlass.errors import NotFound, StateError
 from windlass.history import Progress, review
 from windlass.jobs.collect import collect
 from windlass.jobs.protocol import Executor
+from windlass.loop.deliberation import Knowledge, deliberate
 from windlass.records.content import digest
-from windlass.records.decision import Decision, Proposal, Strategy
-from windlass.records.run import Failure, FailureKind, RunRecord, RunSpec, Status, make_run_id
+from windlass.records.decision import Approval, Decision
+from windlass.records.run import Failure, FailureKind, RunRecord, RunSpec, Status
 from windlass.records.study import Study
-from windlass.space.generate import ConfigGenerator, best_baseline
+from windlass.space.generate import ConfigGenerator
 from windlass.space.space import Space
 from windlass.store.decisions import DecisionLog
 from windlass.store.protocol import Store
@@ -36,33 +37,37 @@ class Bench:
     log: DecisionLog
     runs_root: Path
     template: RunSpec  #: everything about a run that is the same for the whole study
+    council: Council
     space: Space = field(init=False)
     generator: ConfigGenerator = field(init=False)
     history: dict[str, RunRecord] = field(init=False)  #: the study's runs, as the store has them
     decided: list[Decision] = field(init=False)
-    configs: dict[str, str] = field(init=False)  #: digest of an approved config -> run id
+    approvals: dict[int, Approval] = field(init=False)  #: a person's answers, by decision number
     _progress: Progress | None = field(init=False, default=None)
-    _baseline: Mapping[str, Any] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.space = Space.of(self.study)
         self.generator = ConfigGenerator(self.study)
         self.history = {run.id: run for run in self.store.history(self.study.name)}
-        self.decided, self.configs = [], {}
-        self.remember(self.store.decisions(self.study.name))
+        self.decided = self.store.decisions(self.study.name)
+        self.approvals = {answer.number: answer for answer in self.store.approvals(self.study.name)}
+
+    @property
+    def knowledge(self) -> Knowledge:
+        return Knowledge(
+            study=self.study,
+            space=self.space,
+            generator=self.generator,
+            runs=tuple(sorted(self.history.values(), key=lambda run: (run.number or 0, run.id))),
+            decided=tuple(self.decided),
+            approvals=dict(self.approvals),
+        )
 
     @property
     def progress(self) -> Progress:
         if self._progress is None:
-            self._progress = review(self.study, sorted(self.history.values(), key=lambda run: run.number or 0))
+            self._progress = review(self.study, self.knowledge.runs)
         return self._progress
-
-    @property
-    def baseline(self) -> Mapping[str, Any]:
-        """The config that proposals are laid over: the best run's so far, the study's before there is one."""
-        if self._baseline is None:
-            self._baseline = best_baseline(self.study, self.progress.ranked)
-        return self._baseline
 
     @property
     def cycle(self) -> int:
@@ -72,9 +77,8 @@ class Bench:
     def remember(self, decisions: Sequence[Decision], runs: Sequence[RunRecord] = ()) -> None:
         """Take over what the store now has."""
         self.decided.extend(decisions)
-        self.configs.update({digest(d.config): d.run_id for d in decisions if d.run_id})
         self.history.update({run.id: run for run in runs})
-        self._progress = self._baseline = None
+        self._progress = None
 
     def note(self, *runs: RunRecord) -> None:
         """Record runs in the store, and remember them. Where a reader saw a run's folder first, its record stands."""
@@ -84,14 +88,15 @@ class Bench:
             runs = tuple(self.store.run(run.id) for run in runs)
         self.remember((), runs)
 
+    def goes(self, decision: Decision) -> bool:
+        """Whether a decision leads to a run: approved by the lab, or by the person it waited for."""
+        answer = self.approvals.get(decision.number)
+        return decision.approved or (decision.waiting and answer is not None and answer.approved)
+
 
 def plan(bench: Bench, slots: int) -> list[Decision]:
     """Decide what the next ``slots`` runs are, record it, and submit it; rejected proposals are decisions, too."""
-    progress = bench.progress
-    situation = assess(bench, progress)
-    strategy = direct(situation, slots)
-    proposals = propose(situation, strategy)
-    decisions = [decide(bench, proposal, situation.next_number + i, strategy) for i, proposal in enumerate(proposals)]
+    decisions = deliberate(bench.knowledge, bench.council, slots, time.time())
     pending = waiting(bench, decisions)
     bench.store.record(decisions, pending)  # known before acted on
     bench.log.append(decisions)
@@ -100,86 +105,40 @@ def plan(bench: Bench, slots: int) -> list[Decision]:
     return decisions
 
 
-def assess(bench: Bench, progress: Progress) -> Situation:
-    """What the deciders get to see."""
-    baseline = bench.baseline
-
-    def acceptable(values: Mapping[str, Any]) -> bool:
-        try:
-            return digest(bench.generator.generate(values, baseline)) not in bench.configs
-        except ConfigRejected:
-            return False
-
-    return Situation(
-        study=bench.study,
-        space=bench.space,
-        progress=progress,
-        next_number=len(bench.decided) + 1,
-        explored=sum(d.proposal.proposer == "explorer" for d in bench.decided),
-        baseline_is_complete=bench.generator.baseline_complete,
-        acceptable=acceptable,
-    )
-
-
-def propose(situation: Situation, strategy: Strategy) -> list[Proposal]:
-    """Ask each proposer for its slots; decision numbers are given out in the strategy's order."""
-    proposals: list[Proposal] = []
-    for name, count in strategy.slots.items():
-        first = situation.next_number + len(proposals)
-        proposals += PROPOSERS[name].propose(situation, range(first, first + count))
-    return proposals
-
-
-def decide(bench: Bench, proposal: Proposal, number: int, strategy: Strategy) -> Decision:
-    """Approve a proposal that gives a valid, new config; reject every other one with the rule named."""
-    config: dict[str, Any] = {}
-    try:
-        config = bench.generator.generate(proposal.values, bench.baseline)
-        twin = bench.configs.get(digest(config))
-        verdict = f"rejected by 'duplicate': run {twin} has this config" if twin else "valid and new"
-        approved = twin is None
-    except ConfigRejected as rejection:
-        verdict, approved = f"rejected by {rejection.rule!r}: {rejection.message}", False
-    decision = Decision(
-        study=bench.study.name,
-        number=number,
-        cycle=bench.cycle + 1,
-        at=time.time(),
-        mode=strategy.mode,
-        strategy=strategy.reason,
-        proposal=proposal,
-        config=config if approved else {},
-        approved=approved,
-        verdict=verdict,
-        seen=bench.progress.settled,
-    )
-    if not approved:
-        return decision
-    identity = {"study": bench.study.fingerprint, "config": config, "number": number}
-    return replace(decision, run_id=make_run_id(decision.at, bench.study.name, identity))
+def hear(bench: Bench) -> list[tuple[Decision, Approval]]:
+    """Take in what people answered since the last look; what they approved is recorded and submitted."""
+    known = bench.approvals
+    answers = {a.number: a for a in bench.store.approvals(bench.study.name) if a.number not in known}
+    heard = [(decision, answers[decision.number]) for decision in bench.decided if decision.number in answers]
+    known.update(answers)
+    approved = [decision for decision, answer in heard if answer.approved]
+    bench.note(*waiting(bench, [d for d in approved if d.run_id not in bench.history]))
+    submit(bench, approved)
+    return heard
 
 
 def configure(bench: Bench, decision: Decision) -> RunSpec:
-    """The job of an approved decision, with the trainer and the limits of this start."""
+    """The job of a decision that goes, with the trainer and the limits of this start."""
     assert decision.run_id is not None
     return replace(
         bench.template,
         id=decision.run_id,
         created=decision.at,
         config={**decision.config, **bench.template.config},
+        seed=decision.seed,
         number=decision.number,
         fingerprints={**bench.template.fingerprints, "config": digest(decision.config)},
     )
 
 
 def waiting(bench: Bench, decisions: Sequence[Decision]) -> list[RunRecord]:
-    """The pending runs that approved decisions lead to."""
-    return [RunRecord(**_identity(configure(bench, d)), status=Status.PENDING) for d in decisions if d.approved]
+    """The pending runs that decisions lead to."""
+    return [RunRecord(**_identity(configure(bench, d)), status=Status.PENDING) for d in decisions if bench.goes(d)]
 
 
 def submit(bench: Bench, decisions: Sequence[Decision]) -> None:
-    """Hand approved decisions to the executor. Doing it again after a kill is harmless."""
-    specs = [configure(bench, d) for d in decisions if d.approved]
+    """Hand the decisions that go to the executor. Doing it again after a kill is harmless."""
+    specs = [configure(bench, d) for d in decisions if bench.goes(d)]
     bench.executor.submit(specs)
     pending = [bench.history[spec.id] for spec in specs if bench.history[spec.id].status is Status.PENDING]
     bench.note(*(replace(run, status=Status.QUEUED) for run in pending))

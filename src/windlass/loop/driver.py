@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 from windlass.history import Progress, stop_reason
 from windlass.jobs.protocol import JobEventKind
-from windlass.loop.cycle import Bench, plan, settle, start, submit, waiting
-from windlass.records.decision import Decision, StudyRecord, StudyStatus
+from windlass.loop.cycle import Bench, hear, plan, settle, start, submit, waiting
+from windlass.records.content import digest
+from windlass.records.decision import Approval, Decision, StudyRecord, StudyStatus
 from windlass.records.run import RunRecord
 
 TICK_S = 0.5  #: how often a wait for jobs looks at the clock and at ``pause``
@@ -34,6 +35,17 @@ class Changed:
 @dataclass(frozen=True, slots=True)
 class Planned:
     decisions: list[Decision]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    decisions: list[Decision]  #: that wait for a person
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    decision: Decision
+    approval: Approval
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +75,7 @@ class Stopped:
     status: StudyStatus
 
 
-Event = Resumed | Changed | Planned | Started | Settled | Pausing | Tick | Stopped
+Event = Resumed | Changed | Planned | Waiting | Answered | Started | Settled | Pausing | Tick | Stopped
 
 
 class Pause:
@@ -91,36 +103,42 @@ def drive(
     if changed := _changed(bench):
         yield Changed(changed)
     yield from _resume(bench)
-    fruitless, pausing = 0, False
+    fruitless, pausing, told = 0, False, 0
     settled, endings = 0, set[str | None]()  # by this process: how many runs, and their failures' messages
     while True:
-        progress = bench.progress
-        reason = _stop(bench, progress, replace(record, active_s=before + clock() - began))
+        for decision, answer in hear(bench) if bench.knowledge.unanswered() else ():
+            fruitless = 0
+            yield Answered(decision, answer)
+        unanswered = bench.knowledge.unanswered()
+        reason = _stop(bench, bench.progress, replace(record, active_s=before + clock() - began))
         if reason is None and settled >= max(ALIKE_FAILURES, bench.study.budget.concurrent) and len(endings) == 1:
             (message,) = endings
             reason = f"the first {settled} runs all failed alike: {message}" if message else None
-        if reason is None and fruitless >= FRUITLESS_CYCLES:
+        busy = bench.executor.active()
+        if reason is None and fruitless >= FRUITLESS_CYCLES and not busy and not unanswered:
             reason = f"no acceptable proposal: {bench.decided[-1].verdict}"
-        if pause.asked > 1 or (pause.asked and not bench.executor.active()):
-            left = len(bench.executor.active())
-            reason = "as asked" + (f"; {left} runs go on and are collected by the next start" if left else "")
+        if pause.asked > 1 or (pause.asked and not busy):
+            reason = "as asked" + (f"; {len(busy)} runs go on and are collected by the next start" if busy else "")
             save(status=StudyStatus.PAUSED, stopped_because=reason)
             yield Stopped(reason, StudyStatus.PAUSED)
             return
         if pause.asked and not pausing:
             pausing = True
-            yield Pausing(len(bench.executor.active()))
-        slots = _free_slots(bench) if reason is None and not pause.asked else 0
-        if slots:
+            yield Pausing(len(busy))
+        idle = reason is None and not pause.asked and fruitless < FRUITLESS_CYCLES
+        if idle and (slots := _free_slots(bench, len(unanswered))):
             decisions = plan(bench, slots)
-            fruitless = 0 if any(d.approved for d in decisions) else fruitless + 1
+            fruitless = 0 if any(d.run_id for d in decisions) else fruitless + 1
             save()
             yield Planned(decisions)
             continue
-        if reason is not None and not bench.executor.active():
+        if reason is not None and not busy:
             save(status=StudyStatus.FINISHED, stopped_because=reason, cycles_goal=None)
             yield Stopped(reason, StudyStatus.FINISHED)
             return
+        if unanswered and len(unanswered) != told and not busy:
+            yield Waiting(unanswered)
+        told = len(unanswered)
         events = bench.executor.wait(TICK_S)
         for event in events:
             if event.run_id not in bench.history:
@@ -131,6 +149,7 @@ def drive(
                 run = settle(bench, event.run_id)
                 endings.add(run.failure.message if run.failure else None)
                 settled += 1
+                fruitless = 0
                 champion = bench.progress.best
                 yield Settled(run, best=champion is not None and champion.id == run.id)
         if not events:
@@ -139,10 +158,10 @@ def drive(
 
 def _resume(bench: Bench) -> Iterator[Event]:
     """Take up what an earlier process left: catch up the log, submit or attach every run that is not terminal."""
-    bench.log.catch_up(bench.decided)
-    unknown = [d for d in bench.decided if d.approved and d.run_id not in bench.history]
+    bench.log.catch_up(bench.decided, list(bench.approvals.values()))
+    unknown = [d for d in bench.decided if bench.goes(d) and d.run_id not in bench.history]
     bench.note(*waiting(bench, unknown))  # decided, and lost with a database before the folder was made
-    open_runs = [d for d in bench.decided if d.approved and not bench.history[d.run_id or ""].status.terminal]
+    open_runs = [d for d in bench.decided if bench.goes(d) and not bench.history[d.run_id or ""].status.terminal]
     if not open_runs:
         return
     submit(bench, open_runs)
@@ -167,11 +186,13 @@ def _changed(bench: Bench) -> tuple[str, ...]:
     return tuple(what for what in ("code", "data") if what in before and before[what] != now.get(what))
 
 
-def _free_slots(bench: Bench) -> int:
+def _free_slots(bench: Bench, unanswered: int) -> int:
     budget = bench.study.budget
     free = budget.concurrent - len(bench.executor.active())
+    if bench.study.autonomy == "manual":  # every proposal will wait
+        free = min(free, budget.concurrent - unanswered)
     if budget.runs is not None:
-        free = min(free, budget.runs - len(bench.history))
+        free = min(free, budget.runs - len(bench.history) - unanswered)
     return max(0, free)
 
 
@@ -184,7 +205,7 @@ def _stop(bench: Bench, progress: Progress, record: StudyRecord) -> str | None:
         return f"budget: {budget.wall_time:g} s of wall time"
     if reason := stop_reason(bench.study, progress):
         return reason
-    if bench.space.size is not None and len(bench.history) >= bench.space.size:
+    if bench.space.size is not None and len({digest(run.config) for run in bench.history.values()}) >= bench.space.size:
         return f"the space has no more than {bench.space.size} configs, and all were run"
     if record.cycles_goal is not None and record.cycles >= record.cycles_goal:
         return f"{record.cycles} cycles, as asked"

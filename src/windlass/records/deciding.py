@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from windlass.records.fields import Number, Positive, Seconds, Strict, Text, Whole
+from windlass.records.fields import Number, Positive, Seconds, Strict, Text, Whole, matching
 
 Share = Annotated[Number, Field(ge=0, le=1)]
 Autonomy = Literal["manual", "semi", "auto"]
@@ -66,12 +66,16 @@ class Price(Strict):
 class LanguageModel(Strict):
     """A model that proposes and criticises in words. Its replies are recorded, so that a replay needs no model."""
 
-    model: Text = Field(min_length=1, description="provider:name, for example openai:gpt-5 or anthropic:claude-opus-4")
+    model: Annotated[
+        Text, *matching(r"(openai|anthropic):\S+", "openai:NAME (also for compatible endpoints) or anthropic:NAME")
+    ] = Field(description="provider:name, for example openai:gpt-5 or anthropic:claude-opus-4")
     base_url: Text | None = Field(
         default=None, description="of an OpenAI-compatible endpoint, for example a local one"
     )
     api_key: Text | None = Field(
-        default=None, description="the environment variable that holds the key; by default the provider's usual one"
+        default=None,
+        description="the environment variable that holds the key; by default the provider's usual one, "
+        "and none at a base_url",
     )
     every: Positive = Field(default=4, description="asked for one proposal in so many decisions")
     criticises: bool = Field(default=False, description="also votes on every proposal")
@@ -87,6 +91,19 @@ class LanguageModel(Strict):
         if self.money is not None and self.price is None:
             raise ValueError("a budget in money needs price: {input: ..., output: ...}, per million tokens")
         return self
+
+    @property
+    def provider(self) -> str:
+        """``openai`` or ``anthropic``: the protocol that is spoken."""
+        return self.model.partition(":")[0]
+
+    @property
+    def key_variable(self) -> str:
+        """The environment variable that holds the key; empty where no key is sent.
+
+        A provider's usual key goes to that provider alone: an endpoint at ``base_url`` gets what ``api_key`` names.
+        """
+        return self.api_key or ("" if self.base_url else f"{self.provider.upper()}_API_KEY")
 
 
 class Agents(Strict):

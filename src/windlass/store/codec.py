@@ -11,14 +11,14 @@ from typing import Any
 import orjson
 
 from windlass.errors import StoreError
-from windlass.records.decision import Decision, StudyRecord, StudyStatus
-from windlass.records.run import Artifact, Failure, FailureKind, MetricSummary, RunRecord, Status
+from windlass.records.decision import Approval, Decision, StudyRecord, StudyStatus
+from windlass.records.run import Artifact, EarlyStop, Failure, FailureKind, MetricSummary, RunRecord, Status
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, MetricSummary | Artifact | Failure):
+    if isinstance(value, MetricSummary | Artifact | Failure | EarlyStop):
         return asdict(value)
     raise TypeError(f"{value!r} ({type(value).__name__}) is no JSON value")
 
@@ -64,6 +64,7 @@ def run_to_text(run: RunRecord) -> str:
         "started": run.started,
         "ended": run.ended,
         "failure": failure and [failure.kind, failure.message, failure.traceback],
+        "stopped_early": run.stopped_early and asdict(run.stopped_early),
         "config": run.config,
         "seed": run.seed,
         "metrics": {name: [m.last, m.min, m.max, m.step, m.count] for name, m in run.metrics.items()},
@@ -88,6 +89,8 @@ def run_from_text(text: str) -> RunRecord:
         data["status"] = Status(data["status"])
         if failure := data["failure"]:
             data["failure"] = Failure(kind=FailureKind(failure[0]), message=failure[1], traceback=failure[2])
+        if stop := data.get("stopped_early"):
+            data["stopped_early"] = EarlyStop(**stop)
         data["metrics"] = {
             name: MetricSummary(last=last, min=low, max=high, step=step, count=count)
             for name, (last, low, high, step, count) in data["metrics"].items()
@@ -116,6 +119,17 @@ def decision_from_text(text: str) -> Decision:
         return Decision.from_dict(_read(text))
     except (ValueError, TypeError, KeyError) as error:
         raise _damaged("decision", error) from error
+
+
+def approval_to_text(approval: Approval) -> str:
+    return _write(approval.to_dict())
+
+
+def approval_from_text(text: str) -> Approval:
+    try:
+        return Approval(**_read(text))
+    except (ValueError, TypeError) as error:
+        raise _damaged("approval", error) from error
 
 
 def study_to_text(study: StudyRecord) -> str:

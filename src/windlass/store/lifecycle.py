@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 
 from windlass.errors import DuplicateId, NotFound, StateError, nearest
-from windlass.records.decision import Decision
+from windlass.records.decision import Approval, Decision
 from windlass.records.run import RunRecord, Status
 from windlass.store.codec import same
 
@@ -20,6 +20,7 @@ _STAGE = {
     Status.COMPLETED: 3,
     Status.FAILED: 3,
     Status.CANCELLED: 3,
+    Status.STOPPED: 3,
 }
 #: never changes after a run is first recorded
 _IDENTITY = ("config", "seed", "study", "created")
@@ -76,6 +77,26 @@ def check_decision(stored: Decision, given: Decision) -> None:
             f"decision {given.number} of study {given.study} exists with other content",
             f"windlass studies show {given.study}",
         )
+
+
+def check_answer(decision: Decision | None, stored: Approval | None, given: Approval) -> bool:
+    """Whether ``given`` is new. Raises NotFound and StateError as ``Store.answer`` says."""
+    if decision is None:
+        raise NotFound(f"study {given.study} has no decision {given.number}", "windlass approvals")
+    if not decision.waiting:
+        raise StateError(
+            f"decision {given.number} of study {given.study} waits for nobody: it was {decision.outcome}",
+            "windlass approvals",
+        )
+    if stored is None:
+        return True
+    if stored.approved != given.approved:
+        answer = "approved" if stored.approved else "rejected"
+        raise StateError(
+            f"decision {given.number} of study {given.study} was {answer} already, by {stored.by}: {stored.reason}",
+            "windlass approvals",
+        )
+    return False
 
 
 def _merge(stored: RunRecord, given: RunRecord) -> RunRecord:

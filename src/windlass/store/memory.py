@@ -9,7 +9,7 @@ from threading import RLock
 from typing import Any
 
 from windlass.errors import StoreError
-from windlass.records.decision import Decision, StudyRecord
+from windlass.records.decision import Approval, Decision, StudyRecord
 from windlass.records.run import RunRecord
 from windlass.store import codec
 from windlass.store.expression import (
@@ -31,7 +31,7 @@ from windlass.store.expression import (
     Value,
     typed,
 )
-from windlass.store.lifecycle import RECENT, advance, check_decision, check_identity, only_match
+from windlass.store.lifecycle import RECENT, advance, check_answer, check_decision, check_identity, only_match
 from windlass.store.search import parse, parse_order
 
 
@@ -42,6 +42,7 @@ class MemoryStore:
         self._lock = RLock()
         self._studies: dict[str, StudyRecord] = {}
         self._decisions: dict[tuple[str, int], Decision] = {}
+        self._approvals: dict[tuple[str, int], Approval] = {}
         self._runs: dict[str, RunRecord] = {}
         self._closed = False
 
@@ -76,6 +77,16 @@ class MemoryStore:
         with self._opened():
             found = [d for d in self._decisions.values() if d.study == study and d.number > after]
         return sorted(found, key=lambda decision: decision.number)
+
+    def answer(self, approval: Approval) -> None:
+        key = (approval.study, approval.number)
+        with self._opened():
+            if check_answer(self._decisions.get(key), self._approvals.get(key), approval):
+                self._approvals[key] = approval
+
+    def approvals(self, study: str) -> list[Approval]:
+        with self._opened():
+            return sorted((a for a in self._approvals.values() if a.study == study), key=lambda one: one.number)
 
     def put(self, runs: Iterable[RunRecord]) -> None:
         given = list(runs)

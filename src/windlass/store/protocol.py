@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from windlass.records.decision import Decision, StudyRecord
+from windlass.records.decision import Approval, Decision, StudyRecord
 from windlass.records.run import RunRecord
 
 
@@ -26,6 +26,15 @@ class Store(Protocol):
 
     def decisions(self, study: str, after: int = 0) -> list[Decision]:
         """Decisions of a study with a number above ``after``, by number."""
+
+    def answer(self, approval: Approval) -> None:
+        """Append a person's answer to a decision that waits for one. The same answer twice is harmless.
+
+        Raises NotFound where there is no such decision, StateError where it did not wait or has another answer.
+        """
+
+    def approvals(self, study: str) -> list[Approval]:
+        """All answers of a study, by decision number."""
 
     def put(self, runs: Iterable[RunRecord]) -> None:
         """Insert runs, or move them along their life cycle.

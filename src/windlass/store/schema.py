@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Double, ForeignKey, Index, Integer, MetaData, SmallInteger, Table, Text
 
 #: the revision that these tables are; the newest of ``migrations/versions``
-HEAD = "0001"
+HEAD = "0002"
 
 metadata = MetaData()
 
@@ -35,6 +35,14 @@ studies = Table(
 
 decisions = Table(
     "decisions",
+    metadata,
+    Column("study", _Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("body", Text, nullable=False),
+)
+
+approvals = Table(
+    "approvals",
     metadata,
     Column("study", _Text, primary_key=True),
     Column("number", BigInteger, primary_key=True, autoincrement=False),

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
 from windlass.errors import StoreError
-from windlass.records.decision import Decision, StudyRecord
+from windlass.records.decision import Approval, Decision, StudyRecord
 from windlass.records.run import RunRecord
 from windlass.store import codec, schema
 from windlass.store.database import Database
 from windlass.store.expression import And, Field, Kind, Node, Not, Or, comparable_text, typed
-from windlass.store.lifecycle import RECENT, advance, check_decision, check_identity, only_match
+from windlass.store.lifecycle import RECENT, advance, check_answer, check_decision, check_identity, only_match
 from windlass.store.query import find
 from windlass.store.search import ASPECTS, parse, parse_order
 
@@ -74,6 +74,28 @@ class SqlStore:
         with self._database.read() as connection:
             bodies = connection.execute(asked).scalars().all()
         return [codec.decision_from_text(body) for body in bodies]
+
+    def answer(self, approval: Approval) -> None:
+        decisions, table = schema.decisions, schema.approvals
+        with self._database.write() as connection:
+            bodies = [
+                connection.execute(
+                    select(t.c.body).where(t.c.study == approval.study, t.c.number == approval.number)
+                ).scalar()
+                for t in (decisions, table)
+            ]
+            decision = codec.decision_from_text(bodies[0]) if bodies[0] is not None else None
+            stored = codec.approval_from_text(bodies[1]) if bodies[1] is not None else None
+            if check_answer(decision, stored, approval):
+                row = {"study": approval.study, "number": approval.number, "body": codec.approval_to_text(approval)}
+                connection.execute(insert(table), row)
+
+    def approvals(self, study: str) -> list[Approval]:
+        table = schema.approvals
+        asked = select(table.c.body).where(table.c.study == study).order_by(table.c.number)
+        with self._database.read() as connection:
+            bodies = connection.execute(asked).scalars().all()
+        return [codec.approval_from_text(body) for body in bodies]
 
     def put(self, runs: Iterable[RunRecord]) -> None:
         given = list(runs)
