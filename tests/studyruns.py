@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from windlass.records.content import nest
-from windlass.records.decision import Decision, Mode, Proposal, StudyRecord, StudyStatus
+from windlass.records.decision import Decision, Mode, Outcome, Proposal, StudyRecord, StudyStatus
 from windlass.records.run import Failure, FailureKind, MetricSummary, RunRecord, Status, make_run_id
 from windlass.records.study import Study
 from windlass.report.study import StudyReport, study_report
@@ -91,7 +91,7 @@ def decided(run: RunRecord, proposer: str = "explorer") -> Decision:
         strategy="cover the space",
         proposal=Proposal(values=run.params, proposer=proposer, reason="a point of the sequence"),
         config=run.config,
-        approved=True,
+        outcome=Outcome.APPROVED,
         verdict="valid and new",
         seen=run.number - 1,
         run_id=run.id,
@@ -109,7 +109,7 @@ def rejected(number: int, verdict: str) -> Decision:
         strategy="",
         proposal=proposal,
         config={},
-        approved=False,
+        outcome=Outcome.REJECTED,
         verdict=verdict,
         seen=0,
     )

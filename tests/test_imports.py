@@ -95,6 +95,16 @@ def test_the_lab_never_imports_a_training_framework() -> None:
     assert not loaded & {"torch", "sklearn", "matplotlib", "plotly", "transformers"}
 
 
+def test_a_language_model_costs_nothing_before_it_is_asked() -> None:
+    model = "LanguageModel(model='openai:m')"
+    loaded = fresh_process_modules(
+        "import windlass.lab; from windlass.agents.language import LanguageModelAgent;"
+        f" from windlass.records.deciding import LanguageModel; LanguageModelAgent({model}, 'key')"
+    )
+    assert "windlass.agents.endpoint" in loaded
+    assert not loaded & {"pydantic_ai", "openai", "anthropic", "httpx2"}
+
+
 def test_a_training_script_pays_only_for_its_side() -> None:
     loaded = fresh_process_modules("import windlass as wl; wl.start_run; wl.Run")
     assert "windlass.runs.sdk" in loaded

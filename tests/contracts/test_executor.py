@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from jobspecs import drain, ended, job, script
+from jobspecs import drain, ended, job, script, wait_for_start
 from windlass.errors import DuplicateId, JobError
 from windlass.jobs.collect import collect
 from windlass.jobs.inprocess import InProcessExecutor
 from windlass.jobs.local import LocalExecutor
 from windlass.jobs.protocol import Executor, JobEvent, JobEventKind
-from windlass.records.run import FailureKind, RunSpec, Status
+from windlass.records.run import EarlyStop, FailureKind, RunSpec, Status
 from windlass.runs.folder import RunFolder
 from windlass.runs.lease import Lease, claim
 
@@ -206,6 +206,39 @@ def test_cancelling_a_queued_job(executor: Executor, function: Any, tmp_path: Pa
     executor.submit([specs[-1]])
     assert drain(executor) == [JobEvent(specs[-1].id, JobEventKind.ENDED)], "cancelled is for good"
     assert not (folder.path / "count.txt").exists()
+
+
+WHY = EarlyStop(metric="loss", step=3, value=2.5, rule="median", reason="worse than half", evidence={"median": 1.0})
+
+
+def test_only_a_running_job_is_stopped_early(executor: Executor, function: Any, tmp_path: Path) -> None:
+    specs = [function("once") for _ in range(4)]
+    executor.submit(specs)
+    assert not executor.stop(specs[-1].id, WHY), "it is queued"
+    assert not executor.stop("20260101T000000Z_none_0123456789", WHY), "nobody knows it"
+    assert sorted(ended(drain(executor))) == sorted(spec.id for spec in specs)
+    assert not executor.stop(specs[0].id, WHY), "it has ended"
+    for spec in specs:
+        run = collect(folder_of(tmp_path, spec))
+        assert (run.status, run.stopped_early, run.notes) == (Status.COMPLETED, None, ())
+        assert not folder_of(tmp_path, spec).stop_file.exists()
+
+
+def test_a_stopped_job_says_why(executor: Executor, tmp_path: Path) -> None:
+    if isinstance(executor, InProcessExecutor):
+        pytest.skip("the twin has no running job to stop")
+    line = {"step": 3, "metrics": {"loss": 2.5}}
+    spec = script(f"import time; open('journal.jsonl', 'w').write({json.dumps(line)!r}); time.sleep(60)")
+    executor.submit([spec])
+    wait_for_start(executor, spec.id)
+    assert executor.stop(spec.id, WHY)
+    assert not executor.stop(spec.id, replace(WHY, reason="again")), "asked before"
+    assert ended(drain(executor)) == [spec.id]
+    run = collect(folder_of(tmp_path, spec))
+    assert (run.status, run.failure, run.stopped_early) == (Status.STOPPED, None, WHY)
+    assert run.notes == ("stopped early: worse than half",)
+    executor.submit([spec])
+    assert drain(executor) == [JobEvent(spec.id, JobEventKind.ENDED)], "stopped is for good"
 
 
 def test_wait_without_jobs_returns_at_once(executor: Executor) -> None:

@@ -52,6 +52,13 @@ def test_a_clean_exit_with_a_valid_result_completes() -> None:
     assert outcome(job("train"), Exit(code=0), Result(metrics={"extra": math.nan})) == (Status.COMPLETED, None)
 
 
+def test_stopped_early_is_no_failure_and_no_result() -> None:
+    for exit in (Exit(code=None, signal=15, reason="stop"), Exit(code=None, signal=9, reason="stop")):
+        assert outcome(SPEC, exit, None, "nothing") == (Status.STOPPED, None)
+    assert outcome(SPEC, Exit(code=0, reason="stop"), GOOD) == (Status.STOPPED, None), "it was ended on the way"
+    assert outcome(SPEC, Exit(code=1, reason="stop"), Result(failure=SAID)) == (Status.STOPPED, None)
+
+
 def test_cancelled_is_no_failure() -> None:
     assert outcome(SPEC, Exit(code=None, signal=15, reason="cancel"), None, "nothing") == (Status.CANCELLED, None)
 
@@ -62,7 +69,7 @@ def test_cancelled_is_no_failure() -> None:
         Exit,
         code=st.none() | st.integers(0, 255),
         signal=st.none() | st.integers(1, 64),
-        reason=st.sampled_from(["exit", "timeout", "memory", "cancel", "not_started"]),
+        reason=st.sampled_from(["exit", "timeout", "memory", "cancel", "stop", "not_started"]),
     ),
     metrics=st.none() | st.dictionaries(st.sampled_from(["auc", "loss"]), st.floats()),
     stderr=st.text(),

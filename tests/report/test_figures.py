@@ -22,7 +22,7 @@ from windlass.report.figures import (
     run_points,
     sparkline,
     timeline,
-    tradeoff,
+    tradeoffs,
 )
 from windlass.report.parameters import OTHER, explained, parallel_coordinates, parameter_effects
 
@@ -195,10 +195,9 @@ def test_the_front_holds_what_no_other_run_beats_in_both() -> None:
     study = make_study(objectives=objectives)
     pairs = [(1.0, 0.5), (2.0, 0.9), (3.0, 0.8), (0.5, 0.1), (1.0, 0.4)]
     runs = [with_metrics(i, loss=loss, auc=auc) for i, (loss, auc) in enumerate(pairs, 1)]
-    data = tradeoff(study, runs)
-    assert data is not None
+    (data,) = tradeoffs(study, runs)
     assert [data.points[i].number for i in data.front] == [4, 1, 2]
-    assert tradeoff(make_study(), runs) is None
+    assert tradeoffs(make_study(), runs) == ()
 
 
 def test_sparkline() -> None:

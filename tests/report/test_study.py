@@ -126,7 +126,9 @@ def test_the_figures_hold_every_run(history: list[RunRecord], tmp_path: Path) ->
     page = Page(make_report(history, tmp_path).html())
     plots = [a for t, a in page.tags if t == "div" and a.get("class") == "plot"]
     figures = page.figures
-    assert len(plots) == len(figures) == 2 + 6 + 1, "history, timeline, six parameters, parallel coordinates"
+    assert len(plots) == len(figures) == 2 + 6 + 1 + 1, (
+        "history, timeline, six parameters, parallel coordinates, course"
+    )
     drawn = figures[0]["data"]
     failed = next(trace for trace in drawn if trace.get("name") == "failed")
     assert len(failed["text"]) == 5 and history[39].id in failed["text"][-1]
@@ -216,7 +218,7 @@ def test_two_objectives_have_a_front_and_a_history_each(tmp_path: Path) -> None:
     study = make_study(objectives=objectives)
     report = make_report([make_run(i) for i in range(1, 30)], tmp_path, study)
     assert [h.metric for h in report.histories] == ["loss", "size"]
-    assert report.tradeoff is not None and len(report.tradeoff.front) >= 2
+    assert len(report.tradeoffs[0].front) >= 2
     assert report.effects[0].target == "score" and report.effects[0].maximize
     assert {gain.metric for gain in report.gains} == {"loss", "size"}
     assert "runs that no other run beats in both" in report.markdown()
@@ -337,9 +339,9 @@ def test_running_and_cancelled_runs_are_told_apart(tmp_path: Path) -> None:
 
 def test_figure_data_cannot_end_their_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where a figure lets raw markup through."""
-    from windlass.report import plots
+    from windlass.report import canvas
 
-    monkeypatch.setattr(plots, "text", lambda label: label)
+    monkeypatch.setattr(canvas, "text", lambda label: label)
     study = make_study(objectives=[{"metric": "</script><script>x", "direction": "minimize"}])
     runs = [make_run(i, metrics={"</script><script>x": MetricSummary.of(i)}) for i in range(1, 4)]
     page = Page(make_report(runs, tmp_path, study).html())

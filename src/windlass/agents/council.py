@@ -12,7 +12,7 @@ from windlass.agents.panel import check_weights, tally
 from windlass.agents.proposers import PROPOSERS
 from windlass.agents.situation import Critic, Proposer
 from windlass.errors import StudyError, nearest
-from windlass.records.decision import Exchange, Tally, Vote
+from windlass.records.decision import Exchange, Incident, Tally, Vote
 from windlass.records.study import Study
 
 
@@ -58,6 +58,10 @@ class Council:
     def tally(self, votes: Sequence[Vote]) -> Tally:
         weights = {name: critic.weight for name, critic in self.critics.items()}
         return tally(votes, {**weights, **self.study.panel.weights}, self.study.panel)
+
+    def take_incidents(self) -> tuple[Incident, ...]:
+        """What kept the language model from doing its part since it was last asked."""
+        return self.language.take_incidents() if self.language is not None else ()
 
     def take_exchanges(self) -> tuple[Exchange, ...]:
         """What was said to and by the language model since it was last asked for."""

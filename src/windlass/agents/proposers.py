@@ -1,164 +1,142 @@
-"""Proposers: each turns a situation into proposals. Same situation, same proposals, to the bit.
+"""Proposers that need no results: the baseline and the explorer; and the table of all proposers.
 
-A proposer draws until ``Situation.acceptable`` agrees (rules, constraints, nothing that exists already), at most
-``DRAWS`` times; its last draw goes to the decision anyway, which then names the rule that rejects it.
+A proposer turns a situation into proposals. Same situation, same proposals, to the bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from windlass.records.content import flatten
+from windlass.agents.candidates import values_of
+from windlass.agents.informed import Ablation, Bayesian, LocalExploiter, Pattern, Repeat
+from windlass.agents.situation import Proposer, Situation, Values
 from windlass.records.decision import Proposal
-from windlass.records.run import RunRecord
-from windlass.records.study import Study
 from windlass.space.space import Space
 
-DRAWS = 300
+Array = npt.NDArray[np.float64]
+
+WINDOW = 64  #: next points of the Sobol sequence that the explorer looks at in one go
+WINDOWS = 16  #: before it gives up on an acceptable point
+APART = 0.5  #: how far a point has to be from what exists, as a share of the farthest in the window
+AS_SAFE = 0.9  #: how likely it has to succeed, as a share of the safest in the window
 
 
-class Results(Protocol):
-    """What the deciders know about the results (``windlass.history.Progress``)."""
-
-    @property
-    def settled(self) -> int: ...
-    @property
-    def ranked(self) -> tuple[RunRecord, ...]: ...
-    @property
-    def best_score(self) -> float | None: ...
-    @property
-    def since_improvement(self) -> int: ...
-    @property
-    def recent_failure_share(self) -> float: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
-    """What the deciders see."""
-
-    study: Study
-    space: Space
-    progress: Results
-    next_number: int  #: the number the next decision gets
-    explored: int  #: explorer decisions so far
-    baseline_is_complete: bool  #: the study's baseline alone is a valid config
-    acceptable: Callable[[Mapping[str, Any]], bool]  #: values give a valid config that no run has
-
-
-class Proposer(Protocol):
-    name: ClassVar[str]
-
-    def propose(self, situation: Situation, numbers: Sequence[int]) -> list[Proposal]:
-        """One proposal for each decision number."""
-
-
-def _draw(situation: Situation, candidates: Iterator[dict[str, Any]], taken: list[dict[str, Any]]) -> dict[str, Any]:
-    """The first acceptable candidate that is not ``taken`` in this batch; else the last one drawn."""
-    values: dict[str, Any] = {}
-    for _, values in zip(range(DRAWS), candidates, strict=False):
-        if values not in taken and situation.acceptable(values):
-            break
-    taken.append(values)
-    return values
-
-
-class BaselineProposer:
-    """The study's baseline as it is."""
+class Baseline:
+    """The study's baseline as it is, once."""
 
     name: ClassVar[str] = "baseline"
 
     def propose(self, situation: Situation, numbers: Sequence[int]) -> list[Proposal]:
-        return [Proposal(values={}, proposer=self.name, reason="the study's baseline, unchanged") for _ in numbers]
+        if not numbers or situation.decided or not situation.baseline_is_complete:
+            return []
+        start = values_of(situation.space, situation.study.baseline) or {}
+        return [
+            Proposal(
+                values={},
+                proposer=self.name,
+                reason="the study's baseline, unchanged: every gain is measured against it",
+                evidence={"values": start},
+            )
+        ]
 
 
 class Explorer:
-    """Covers the space with a scrambled Sobol sequence (Owen 1998, as in scipy.stats.qmc.Sobol)."""
+    """Fills the space with the study's scrambled Sobol sequence (Owen 1998), aware of what exists.
+
+    The next point of the sequence is passed over where it is near a config that was decided on, by anyone, and, once
+    runs have failed, where it is likely to fail, too; both measured against the points that come after it. Taking the
+    farthest point instead of the first that is far enough was worse: such points crowd at the space's edges.
+    When no point is acceptable it proposes the last one, so that the decision names the rule that rejects it.
+    """
 
     name: ClassVar[str] = "explorer"
 
     def propose(self, situation: Situation, numbers: Sequence[int]) -> list[Proposal]:
-        space, taken, proposals = situation.space, list[dict[str, Any]](), list[Proposal]()
-        points = _sobol(space.dimensions, situation.study.seed, situation.explored, len(numbers))
-        for i, number in enumerate(numbers):
-            rng = np.random.default_rng([situation.study.seed, number, 1])
-
-            def candidates(point: np.ndarray = points[i], rng: np.random.Generator = rng) -> Iterator[dict[str, Any]]:
-                yield space.repair(space.decode(point))
-                while True:
-                    yield space.repair(space.decode(rng.random(space.dimensions)))
-
-            values = _draw(situation, candidates(), taken)
-            reason = (
-                f"point {situation.explored + i + 1} of a scrambled Sobol sequence over {space.dimensions} dimensions"
-            )
-            proposals.append(Proposal(values=values, proposer=self.name, reason=reason))
+        space, taken, proposals = situation.space, list[Values](), list[Proposal]()
+        start = sum(decision.proposal.proposer == self.name for decision in situation.decided)
+        known = [values_of(space, decision.config) for decision in situation.decided if decision.config]
+        points = [space.encode(values, fill=math.nan) for values in known if values is not None]
+        for index in range(start, start + len(numbers)):
+            proposal = self._next(situation, index, np.array(points).reshape(-1, space.dimensions), taken)
+            proposals.append(proposal)
+            taken.append(proposal.values)
+            points.append(space.encode(proposal.values, fill=math.nan))
         return proposals
 
+    def _next(self, situation: Situation, index: int, known: Array, taken: Sequence[Values]) -> Proposal:
+        space = situation.space
+        values: dict[str, Any] = {}
+        for window in range(WINDOWS):
+            first = index + window * WINDOW
+            points = sobol(space.dimensions, situation.study.seed, first)
+            drawn = [space.repair(space.decode(point)) for point in points]
+            apart = nearest_known(space, np.array([space.encode(one, fill=math.nan) for one in drawn]), known)
+            runs = self._runs(situation, drawn)
+            fit = (apart >= APART * apart.max()) & (runs >= AS_SAFE * runs.max())
+            for i in np.argsort(~fit, kind="stable"):
+                values = drawn[i]
+                if values not in taken and situation.acceptable(values):
+                    return self._explained(values, int(first + i + 1), float(apart[i]), float(runs[i]), len(known))
+        drawn_in_all = WINDOWS * WINDOW
+        return Proposal(
+            values=values,
+            proposer=self.name,
+            reason=f"none of {drawn_in_all} points of a Sobol sequence gives a valid, new config; this is the last one",
+            evidence={"points": drawn_in_all, "acceptable": 0},
+        )
 
-def _sobol(dimensions: int, seed: int, start: int, count: int) -> np.ndarray:
-    """Points ``start`` to ``start + count`` of the study's sequence; shape (count, dimensions), in [0, 1)."""
+    def _runs(self, situation: Situation, drawn: Sequence[Values]) -> Array:
+        """The chance that each succeeds; 1 while no run has failed."""
+        if not situation.lessons.progress.failed:
+            return np.ones(len(drawn))
+        return np.array([1 - forecast.fails for forecast in situation.world.forecast(drawn)])
+
+    def _explained(self, values: Values, point: int, apart: float, runs: float, known: int) -> Proposal:
+        reason = f"point {point} of a scrambled Sobol sequence"
+        evidence: dict[str, Any] = {"point": point, "configs": known}
+        if known:
+            reason += f", {apart:.3f} of the space's width from the nearest of {known} configs decided so far"
+            evidence["distance"] = apart
+        if runs < 1:
+            reason += f"; {1 - runs:.0%} likely to fail"
+            evidence["fails"] = 1 - runs
+        return Proposal(values=values, proposer=self.name, reason=reason, evidence=evidence)
+
+
+def sobol(dimensions: int, seed: int, start: int) -> Array:
+    """Points ``start`` to ``start + WINDOW`` of the study's sequence; shape (WINDOW, dimensions), in [0, 1)."""
     from scipy.stats import qmc
 
     sequence = qmc.Sobol(dimensions, scramble=True, rng=np.random.default_rng([seed, 0]))
     if start:
         sequence.fast_forward(start)
-    points: np.ndarray = np.vstack([sequence.random(1) for _ in range(count)])
-    return points
+    return np.asarray(sequence.random(WINDOW))
 
 
-class LocalExploiter:
-    """Mutates one of the best runs: a Gaussian step in the unit cube that narrows as results come in.
+def nearest_known(space: Space, points: Array, known: Array) -> Array:
+    """The distance of each of ``points`` (k, d) to the nearest of ``known`` (n, d), shape (k,); 1 where n is 0.
 
-    Each dimension moves with probability max(0.3, 2/d); a parent is drawn from the best fifth (at least 3) with
-    weight 1/rank.
+    Root mean square over parameters of differences in the unit cube: 0 or 1 (Hamming) in unordered dimensions, 0 where
+    the parameter is not active (NaN) in one of the two.
     """
-
-    name: ClassVar[str] = "local"
-
-    def propose(self, situation: Situation, numbers: Sequence[int]) -> list[Proposal]:
-        space, progress = situation.space, situation.progress
-        parents = progress.ranked[: max(3, len(progress.ranked) // 5)]
-        weights = 1.0 / np.arange(1, len(parents) + 1)
-        step = max(0.04, 0.3 / np.sqrt(1 + progress.settled / space.dimensions))
-        taken, proposals = list[dict[str, Any]](), list[Proposal]()
-        for number in numbers:
-            rng = np.random.default_rng([situation.study.seed, number, 2])
-            rank = int(rng.choice(len(parents), p=weights / weights.sum()))
-            parent = parents[rank]
-            known = {name: value for name, value in flatten(parent.config).items() if name in space.names}
-
-            def candidates(known: dict[str, Any] = known, rng: np.random.Generator = rng) -> Iterator[dict[str, Any]]:
-                width = step
-                while True:
-                    yield space.repair(_mutate(space, known, rng, width))
-                    width = min(0.5, width * 1.02)
-
-            values = _draw(situation, candidates(), taken)
-            reason = f"a step of {step:.3f} around run {parent.id}, rank {rank + 1} of {len(progress.ranked)}"
-            proposals.append(Proposal(values=values, proposer=self.name, reason=reason))
-        return proposals
-
-
-def _mutate(space: Space, known: Mapping[str, Any], rng: np.random.Generator, width: float) -> dict[str, Any]:
-    """Flat values near ``known``; what it lacks is drawn afresh, what does not move stays as it is, to the bit."""
-    fresh = rng.random(space.dimensions)
-    point = space.encode(known, fill=np.nan)
-    point = np.where(np.isnan(point), fresh, point)
-    moves = rng.random(space.dimensions) < max(0.3, 2 / space.dimensions)
-    moves[rng.integers(space.dimensions)] = True
-    stepped = np.abs(point + rng.normal(0.0, width, space.dimensions))
-    stepped = np.where(stepped > 1, 2 - stepped, stepped)
-    jumps = space.unordered & (rng.random(space.dimensions) < 0.3)
-    moved = np.where(space.unordered, np.where(jumps, fresh, point), stepped)
-    values = space.decode(np.clip(np.where(moves, moved, point), 0, 1))
-    still = [name for name in values if name in known and not moves[space.slices[name]].any()]
-    return {**values, **{name: known[name] for name in still}}
+    if not len(known):
+        return np.ones(len(points))
+    squares = np.zeros((len(points), len(known)))
+    for where in space.slices.values():
+        for j in range(where.start, where.stop):
+            difference = np.abs(points[:, j, None] - known[None, :, j])
+            if space.unordered[j]:
+                difference = np.where(np.isnan(difference), 0.0, difference > 0)
+            squares += np.nan_to_num(difference) ** 2 / (where.stop - where.start)
+    return np.asarray(np.sqrt(squares.min(axis=1) / len(space.slices)))
 
 
 PROPOSERS: Mapping[str, Proposer] = {
-    proposer.name: proposer for proposer in (BaselineProposer(), Explorer(), LocalExploiter())
+    proposer.name: proposer
+    for proposer in (Baseline(), Explorer(), Bayesian(), LocalExploiter(), Pattern(), Ablation(), Repeat())
 }

@@ -19,6 +19,7 @@ STATUS_STYLE = {
     Status.COMPLETED: "green",
     Status.FAILED: "red",
     Status.CANCELLED: "yellow",
+    Status.STOPPED: "magenta",
     Status.RUNNING: "cyan",
     Status.QUEUED: "dim",
     Status.PENDING: "dim",

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from windlass.jobs.outcome import outcome
+from windlass.jobs.stop import read_stop
 from windlass.records.result import LOGGED, Result, parse_artifact, parse_result
-from windlass.records.run import Artifact, Exit, Failure, MetricSummary, RunRecord, RunSpec, Status
+from windlass.records.run import Artifact, EarlyStop, Exit, Failure, MetricSummary, RunRecord, RunSpec, Status
 from windlass.runs.folder import RunFolder
 from windlass.runs.lease import Holder, holder, read_lease
 from windlass.runs.reader import read_journal, summarise
@@ -33,6 +34,7 @@ def collect(run: RunFolder | Path) -> RunRecord:
     result, problem = read_result(folder)
     status, failure = _status(folder, spec, held, exit, result, problem)
     lease = read_lease(folder)
+    stop = read_stop(folder) if exit is not None else None
     return RunRecord(
         id=spec.id,
         name=spec.name,
@@ -44,12 +46,13 @@ def collect(run: RunFolder | Path) -> RunRecord:
         started=_started(folder, spec, exit),
         ended=_ended(folder, status, exit),
         failure=failure,
+        stopped_early=stop if status is Status.STOPPED else None,
         config=spec.config,
         seed=spec.seed,
         metrics=final_metrics(summarise(journal), result),
         tags={**spec.tags, **journal.tags},
         artifacts=_artifacts(journal.artifacts, result),
-        notes=_notes(journal.notes, journal.bad_lines, exit, result),
+        notes=_notes(journal.notes, journal.bad_lines, exit, stop, result),
         fingerprints=spec.fingerprints,
         lineage=spec.lineage,
         peak_memory_bytes=exit.peak_memory_bytes if exit is not None else 0,
@@ -177,10 +180,15 @@ def _artifacts(journaled: Iterable[Mapping[str, Any]], result: Result | None) ->
     return tuple(found.values())
 
 
-def _notes(journaled: Iterable[str], bad_lines: int, exit: Exit | None, result: Result | None) -> tuple[str, ...]:
+def _notes(
+    journaled: Iterable[str], bad_lines: int, exit: Exit | None, stop: EarlyStop | None, result: Result | None
+) -> tuple[str, ...]:
     notes = [*journaled, *(result.notes if result is not None else ())]
     if exit is not None and exit.reason == "cancel" and exit.message:
         notes.append(f"cancelled: {exit.message}")
+    if exit is not None and stop is not None:
+        stopped = "stopped early" if exit.reason == "stop" else "was to be stopped early, and had ended before"
+        notes.append(f"{stopped}: {stop.reason}")
     if bad_lines:
         notes.append(f"{bad_lines} lines of journal.jsonl are no events")
     return tuple(dict.fromkeys(notes))

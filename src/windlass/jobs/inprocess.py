@@ -1,8 +1,8 @@
 """The executor's small twin: runs ``function`` jobs in this process, one after the other, inside ``wait``.
 
 For tests, notebooks and debuggers. It holds the same contract, but for what needs a process of its own: limits are
-not enforced, a running job cannot be cancelled, a crash of the interpreter is a crash of the lab, and output is
-caught as far as Python's ``sys.stdout`` and ``sys.stderr`` write it. Commands do not start here: they fail.
+not enforced, a running job cannot be cancelled or stopped, a crash of the interpreter is a crash of the lab, and
+output is caught as far as Python's ``sys.stdout`` and ``sys.stderr`` write it. Commands do not start here: they fail.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from windlass.errors import JobError
 from windlass.jobs.protocol import JobEvent, JobEventKind
 from windlass.jobs.shim import never_ran
-from windlass.records.run import Exit, RunSpec
+from windlass.records.run import EarlyStop, Exit, RunSpec
 from windlass.runs import index
 from windlass.runs.entry import call
 from windlass.runs.folder import RunFolder
@@ -51,6 +51,9 @@ class InProcessExecutor:
             if claim(folder, Lease.of(os.getpid())):
                 folder.write_exit(never_ran("cancel", reason))
             self._tell(run_id, JobEventKind.ENDED)
+
+    def stop(self, run_id: str, why: EarlyStop) -> bool:
+        return False
 
     def wait(self, timeout: float | None = None) -> list[JobEvent]:
         """Runs the next job to its end where no event is waiting, however long that takes."""

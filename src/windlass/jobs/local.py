@@ -25,7 +25,8 @@ from windlass.errors import JobError
 from windlass.jobs import processes
 from windlass.jobs.protocol import JobEvent, JobEventKind
 from windlass.jobs.shim import never_ran
-from windlass.records.run import RunSpec
+from windlass.jobs.stop import write_stop
+from windlass.records.run import EarlyStop, RunSpec
 from windlass.runs import index
 from windlass.runs.folder import RunFolder, write_atomic
 from windlass.runs.lease import Lease, claim, open_holder, read_lease
@@ -126,6 +127,18 @@ class LocalExecutor:
                 self._signal(run_id)
             self._fill_slots()
         self._ring()
+
+    def stop(self, run_id: str, why: EarlyStop) -> bool:
+        with self._lock:
+            self._check_open()
+            folder = self._folder(run_id)
+            if run_id not in self._running or any(
+                file.exists() for file in (folder.stop_file, folder.cancel_file, folder.result_file, folder.exit_file)
+            ):
+                return False
+            write_stop(folder, why)
+            self._signal(run_id)
+            return True
 
     def wait(self, timeout: float | None = None) -> list[JobEvent]:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -248,7 +261,8 @@ class LocalExecutor:
             pidfd = None if lease is None else open_holder(lease)
             if pidfd is not None:
                 self._adopt(run_id, pidfd)
-                if folder.cancel_file.exists():  # asked for by an executor that died before it could send the signal
+                # asked for by an executor that died before it could send the signal
+                if folder.cancel_file.exists() or folder.stop_file.exists():
                     self._signal(run_id)
                 return
             if lease is not None and not folder.exit_file.exists():
@@ -296,7 +310,7 @@ class LocalExecutor:
         self._events.append(JobEvent(run_id, JobEventKind.ENDED))
 
     def _signal(self, run_id: str) -> None:
-        """Ask the shim to cancel its job; where the launcher has not answered yet, as soon as it does."""
+        """Ask the shim to end its job; where the launcher has not answered yet, as soon as it does."""
         if run_id in self._running:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._running[run_id], signal.SIGTERM)

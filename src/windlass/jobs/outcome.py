@@ -15,6 +15,8 @@ TELLING = (
     (re.compile(r"[\w.]*MemoryError\b"), FailureKind.OUT_OF_MEMORY),  # also numpy's and torch's
     (re.compile(r"[\w.]*\bDiverged\b"), FailureKind.DIVERGED),
 )
+#: why Windlass ends a job that has not failed -> the run's status
+ENDED_BY_WINDLASS = {"cancel": Status.CANCELLED, "stop": Status.STOPPED}
 
 
 def outcome(
@@ -29,13 +31,13 @@ def outcome(
     cause = _cause(spec, exit, result, problem, stderr)
     if cause is not None:
         return Status.FAILED, cause
-    return (Status.CANCELLED if exit is not None and exit.reason == "cancel" else Status.COMPLETED), None
+    return ENDED_BY_WINDLASS.get(exit.reason if exit is not None else "", Status.COMPLETED), None
 
 
 def _cause(spec: RunSpec, exit: Exit | None, result: Result | None, problem: str, stderr: str) -> Failure | None:
     if exit is None:
         return Failure(kind=FailureKind.LOST, message="its supervisor vanished: nobody saw how it ended")
-    if exit.reason == "cancel":
+    if exit.reason in ENDED_BY_WINDLASS:
         return None
     if exit.reason == "timeout":
         return Failure(kind=FailureKind.TIMEOUT, message=exit.message, traceback=stderr)

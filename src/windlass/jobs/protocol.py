@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from windlass.records.run import RunSpec
+from windlass.records.run import EarlyStop, RunSpec
 
 
 class JobEventKind(StrEnum):
@@ -36,6 +36,14 @@ class Executor(Protocol):
 
     def cancel(self, run_id: str, reason: str = "") -> None:
         """End a queued or running job with its whole process tree; its ENDED event follows. Harmless when ended."""
+
+    def stop(self, run_id: str, why: EarlyStop) -> bool:
+        """End a running job early, as ``cancel`` does, but for a reason that its learning curve gave.
+
+        The reason is on record in the run folder before the job hears of it, so that a kill in between loses nothing:
+        whoever takes the run over ends it. True where this call is the first to ask. A job that is not running here,
+        was asked to end before, or has written its result is left to itself: False.
+        """
 
     def wait(self, timeout: float | None = None) -> list[JobEvent]:
         """Events since the last call; blocks until there is one, or ``timeout`` seconds (0: no blocking).

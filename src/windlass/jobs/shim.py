@@ -2,7 +2,7 @@
 
 It claims the run (a job starts at most once), starts the job's first process, the *leader*, holds it to its limits,
 ends every descendant with it, and writes exit.json by rename. It has one thread and waits for signals only: SIGCHLD,
-and SIGTERM, which asks it to cancel the job.
+and SIGTERM, which asks it to end the job: cancelled, or stopped early where stop.json says so.
 
 Nobody escapes by leaving the session: the shim is a subreaper, so daemons become its children. Where the shim itself
 is killed, the executor ends what is left of its job; the next executor, if there is none at that time.
@@ -192,8 +192,8 @@ class Watch:
             elif self.kill_at == math.inf:
                 self._hold_to_limits(now)
             event = signal.sigtimedwait(SHIM_SIGNALS, self._pause())
-            if event is not None and event.si_signo == signal.SIGTERM and self.status is None:
-                self._end("cancel", self._who(event.si_pid))
+            if event is not None and event.si_signo == signal.SIGTERM:
+                self._asked_to_end(event.si_pid)
         return self._exit()
 
     def _reap(self) -> bool:
@@ -233,6 +233,16 @@ class Watch:
         self.reason, self.message = reason, message
         self.kill_at = time.monotonic() + self.spec.limits.grace_s
         processes.send(processes.descendants(os.getpid()), signal.SIGTERM)
+
+    def _asked_to_end(self, by: int) -> None:
+        """By process ``by``. A job that ended a moment ago, or has its result, was too quick to be stopped early."""
+        self._reap()
+        if self.status is not None:
+            return
+        if self.folder.cancel_file.exists() or not self.folder.stop_file.exists():
+            self._end("cancel", self._who(by))
+        elif not self.folder.result_file.exists():
+            self._end("stop")
 
     def _pause(self) -> float:
         """Seconds until this has to look again without a signal."""

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from windlass import __version__
-from windlass.agents import Council, Situation, World, direct, review_all
-from windlass.agents.supervisor import check
+from windlass.agents import Council, Situation, World, check, direct, review_all
 from windlass.errors import ConfigRejected
 from windlass.history import learn
 from windlass.records.content import digest, flatten
@@ -84,7 +83,7 @@ def deliberate(known: Knowledge, council: Council, slots: int, at: float) -> lis
         if turn:
             decided_now = [flatten(d.config) for d in made if d.run_id is not None]
             situation = replace(situation, world=WorldModel.fit(study, space, trials, [*pending, *decided_now]))
-            strategy = _instead(situation, asked, council, open_slots)
+            strategy = _instead(situation, asked, council, open_slots, last=turn == ROUNDS - 1)
         for proposal in _propose(situation, strategy, council, open_slots, incidents):
             decision = _judge(known, situation, council, proposal, asked, at, incidents)
             made.append(decision)
@@ -97,7 +96,7 @@ def deliberate(known: Knowledge, council: Council, slots: int, at: float) -> lis
             made[0],
             evidence={**asked.evidence, "slots": slots, **({"notes": notes[:NOTES]} if notes else {})},
             learned=known.news(),
-            incidents=tuple(dict.fromkeys(incidents)),
+            incidents=tuple(dict.fromkeys((*incidents, *council.take_incidents()))),
             exchanges=council.take_exchanges(),
             terms=_new_terms(known),
         )
@@ -153,9 +152,9 @@ def _new_terms(known: Knowledge) -> dict[str, Any] | None:
     return None if before == terms else terms
 
 
-def _instead(situation: Situation, asked: Strategy, council: Council, slots: int) -> Strategy:
-    """Who proposes for the slots of rejected proposals: the world model, or the explorer while it knows too little."""
-    name = "bayesian" if situation.world.usable and "bayesian" in council.proposers else "explorer"
+def _instead(situation: Situation, asked: Strategy, council: Council, slots: int, *, last: bool) -> Strategy:
+    """Who proposes for the slots of rejected proposals: the world model, once; the explorer after that."""
+    name = "bayesian" if not last and situation.world.usable and "bayesian" in council.proposers else "explorer"
     return replace(asked, slots={name: slots})
 
 

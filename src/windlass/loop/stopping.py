@@ -17,10 +17,13 @@ from windlass.history.curves import extrapolate, verdict
 from windlass.jobs.curves import Curve, Points, read_curve
 from windlass.jobs.protocol import Executor
 from windlass.records.content import digest
+from windlass.records.deciding import EarlyStopping
 from windlass.records.run import EarlyStop, RunRecord, Status
 from windlass.records.study import Study
 
 NAMED = 20  #: runs that the evidence names, the best ones at that step
+
+Partial = dict[str, tuple[float, float]]  #: metric -> expected final value, and its standard deviation
 
 
 class EarlyStopper:
@@ -29,12 +32,14 @@ class EarlyStopper:
     def __init__(self, study: Study, runs_root: Path, executor: Executor) -> None:
         self._study = study
         self._rule = study.early_stopping
+        self._metric = study.early_stopping.metric if study.early_stopping is not None else ""
         self._runs_root = runs_root
         self._executor = executor
         self._growing: dict[str, Curve] = {}  #: of running runs
         self._whole: dict[str, Points] = {}  #: of completed and stopped runs; never change again
         self._left_alone: set[str] = set()  #: asked to end already, or repeats
-        self._partial: tuple[frozenset[str], dict[str, tuple[float, float]]] = (frozenset(), {})
+        self._partial: dict[str, Partial] = {}  #: of stopped runs, as far as ``_completed`` tell
+        self._completed: frozenset[str] = frozenset()
 
     def look(self, runs: Iterable[RunRecord]) -> dict[str, EarlyStop]:
         """Read what the curves of the running among ``runs`` (a study's history) have gained, and end the hopeless.
@@ -45,11 +50,13 @@ class EarlyStopper:
 
         A stop that cannot be written down, on a full disk say, does not happen; the next point asks again.
         """
-        if self._rule is None:
+        rule, runs = self._rule, list(runs)
+        if rule is None:
             return {}
-        runs = list(runs)
         fresh = [run for run in runs if run.status is Status.RUNNING and self._curve(run).grow()]
-        due = [run for run in fresh if run.id not in self._left_alone and self._came_far(run)]
+        due = [
+            run for run in fresh if run.id not in self._left_alone and _reached(self._curve(run).points, rule.from_step)
+        ]
         if not due:
             return {}
         curves = self._curves(runs)
@@ -57,7 +64,7 @@ class EarlyStopper:
         for run in due:
             if _repeats(run, runs):
                 self._left_alone.add(run.id)
-            elif (why := self._judge(run, curves)) is not None:
+            elif (why := judge(rule, run.id, curves)) is not None:
                 try:
                     first = self._executor.stop(run.id, why)
                 except OSError:
@@ -67,23 +74,99 @@ class EarlyStopper:
                     stopped[run.id] = why
         return stopped
 
-    def partial_values(self, runs: Iterable[RunRecord]) -> dict[str, dict[str, tuple[float, float]]]:
-        """For each stopped run, what its metric would have come to: run id -> metric -> (value, sd).
+    def partial_values(self, runs: Iterable[RunRecord]) -> dict[str, Partial]:
+        """What the stopped among ``runs`` would have come to, by run id; see ``partial_values`` below.
 
-        Empty where the metric is no objective or guard, or too few runs have completed to tell.
+        Learned from the curves of the completed ones. Runs of which nothing can be said are left out.
         """
-        if self._rule is None or self._rule.metric not in self._study.required_metrics:
-            return {}
         runs = list(runs)
-        completed = {run.id: run for run in runs if run.status is Status.COMPLETED}
-        if self._partial[0] != completed.keys():
-            self._partial = (frozenset(completed), {})
-        known = self._partial[1]
-        curves = self._curves(runs)
-        ...
+        completed = frozenset(run.id for run in runs if run.status is Status.COMPLETED)
+        stopped = [run.id for run in runs if run.status is Status.STOPPED]
+        if not stopped or self._metric not in self._study.required_metrics:
+            return {}
+        if completed != self._completed:
+            self._completed, self._partial = completed, {}
+        if new := [run_id for run_id in stopped if run_id not in self._partial]:
+            curves = self._curves(runs)
+            whole = [finished(run, self._metric, curves[run.id]) for run in runs if run.id in completed]
+            self._partial.update({run_id: partial_values(self._study, curves[run_id], whole) for run_id in new})
+        return {run_id: self._partial[run_id] for run_id in stopped if self._partial[run_id]}
 
     def _curve(self, run: RunRecord) -> Curve:
-        assert self._rule is not None
+        """Of a running run."""
         if run.id not in self._growing:
-            self._growing[run.id] = Curve(self._runs_root / run.id, self._rule.metric)
+            self._growing[run.id] = Curve(self._runs_root / run.id, self._metric)
         return self._growing[run.id]
+
+    def _curves(self, runs: Iterable[RunRecord]) -> dict[str, Points]:
+        """By run id, in the order of ``runs``: of those that run, completed or were stopped."""
+        curves: dict[str, Points] = {}
+        for run in runs:
+            if run.status is Status.RUNNING:
+                curves[run.id] = self._curve(run).points
+            elif run.status in (Status.COMPLETED, Status.STOPPED):
+                if run.id not in self._whole:
+                    self._whole[run.id] = read_curve(self._runs_root / run.id, self._metric)
+                curves[run.id] = self._whole[run.id]
+            if run.status.terminal:
+                self._growing.pop(run.id, None)
+        return curves
+
+
+def judge(rule: EarlyStopping, run_id: str, curves: Mapping[str, Points]) -> EarlyStop | None:
+    """The rule's verdict on one run among ``curves`` (by run id), with the runs behind it; None to let it go on."""
+    own = curves[run_id]
+    others = {other: points for other, points in curves.items() if other != run_id and points}
+    said = verdict(rule, own, list(others.values()))
+    if not said.stop:
+        return None
+    step, value = own[-1]
+    reached = {other: value_at(points, step) for other, points in others.items() if _reached(points, step)}
+    ascending = sorted((item for item in reached.items() if item[1] == item[1]), key=itemgetter(1))
+    best = ascending[:NAMED] if rule.direction == "minimize" else ascending[: -NAMED - 1 : -1]
+    return EarlyStop(
+        metric=rule.metric,
+        step=step,
+        value=value,
+        rule=rule.rule,
+        reason=said.reason,
+        evidence={**said.evidence, "best_at_step": dict(best)},
+    )
+
+
+def partial_values(study: Study, curve: Points, complete: Sequence[Points]) -> Partial:
+    """What a stopped run would have come to: metric -> (value, sd), from its curve and those of completed runs.
+
+    Empty where the metric of early stopping is no objective or guard, or the curves do not tell.
+    """
+    rule = study.early_stopping
+    if rule is None or rule.metric not in study.required_metrics or not curve:
+        return {}
+    final = extrapolate(curve, complete)
+    return {} if final is None else {rule.metric: final}
+
+
+def finished(run: RunRecord, metric: str, curve: Points) -> Points:
+    """A completed run's curve that ends in the run's final value, which its result may have said anew."""
+    final = run.values.get(metric, math.nan)
+    return [*curve[:-1], (curve[-1][0], final)] if curve and math.isfinite(final) else curve
+
+
+def value_at(points: Points, step: float) -> float:
+    """The last value up to ``step``; NaN before the first."""
+    place = bisect_right(points, step, key=itemgetter(0))
+    return points[place - 1][1] if place else math.nan
+
+
+def _reached(points: Points, step: float) -> bool:
+    return bool(points) and points[-1][0] >= step
+
+
+def _repeats(run: RunRecord, runs: Iterable[RunRecord]) -> bool:
+    """Whether an earlier run has the same config."""
+    config = _config(run)
+    return any((other.number or 0) < (run.number or 0) and _config(other) == config for other in runs)
+
+
+def _config(run: RunRecord) -> str:
+    return run.fingerprints.get("config") or digest(run.config)

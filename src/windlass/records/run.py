@@ -25,7 +25,7 @@ def make_run_id(created: float, name: str, identity: Mapping[str, Any]) -> str:
 
 
 class Status(StrEnum):
-    """pending -> queued -> running -> completed | failed | cancelled."""
+    """pending -> queued -> running -> completed | failed | cancelled | stopped."""
 
     PENDING = "pending"
     QUEUED = "queued"
@@ -33,10 +33,11 @@ class Status(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    STOPPED = "stopped"  #: ended early by the lab: its learning curve showed no hope
 
     @property
     def terminal(self) -> bool:
-        return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+        return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.STOPPED)
 
 
 class FailureKind(StrEnum):
@@ -122,12 +123,28 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyStop:
+    """Why the lab ended a run early: ``stop.json``, written before the signal is sent."""
+
+    metric: str
+    step: float  #: the last one seen
+    value: float  #: of the metric at that step
+    rule: str  #: median, halving
+    reason: str  #: in words and numbers
+    evidence: Mapping[str, Any] = field(default_factory=dict)  #: numbers and run ids, JSON values
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.value):
+            object.__setattr__(self, "value", math.nan)  # one NaN, so that equal content is equal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
     """``exit.json``: how the process ended, written by its supervisor by rename."""
 
     code: int | None  #: exit code; None when ended by a signal or never started
     signal: int | None = None
-    reason: str = "exit"  #: exit, timeout, memory, cancel, not_started
+    reason: str = "exit"  #: exit, timeout, memory, cancel, stop (early, by the lab), not_started
     message: str = ""  #: why it could not be started, or who cancelled it
     started: float = 0.0  #: seconds since the epoch
     ended: float = 0.0
@@ -186,6 +203,7 @@ class RunRecord:
     started: float | None = None
     ended: float | None = None
     failure: Failure | None = None
+    stopped_early: EarlyStop | None = None  #: of a run that is ``stopped``
     config: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     metrics: Mapping[str, MetricSummary] = field(default_factory=dict)

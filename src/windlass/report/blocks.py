@@ -18,6 +18,9 @@ class RunId(str):
     """A cell that leads to a run's report."""
 
 
+Cells = tuple[str, ...]  #: one row of a table
+
+
 @dataclass(frozen=True, slots=True)
 class Paragraph:
     text: str

@@ -14,8 +14,9 @@ from enum import StrEnum
 
 import numpy as np
 
+from windlass.records.ranking import counted_score
 from windlass.records.run import RunRecord, Status
-from windlass.records.study import Study
+from windlass.records.study import Objective, Study
 from windlass.runs.text import number, show
 
 
@@ -25,6 +26,7 @@ class State(StrEnum):
     COMPLETED = "completed"
     GUARD_BROKEN = "guard broken"  #: completed, but a guard metric is out of its bounds
     FAILED = "failed"
+    STOPPED = "stopped early"  #: by the lab: its learning curve showed no hope
     CANCELLED = "cancelled"
     ACTIVE = "active"  #: pending, queued or running
 
@@ -59,7 +61,8 @@ def run_points(study: Study, runs: Sequence[RunRecord]) -> tuple[RunPoint, ...]:
 def _state(study: Study, run: RunRecord) -> State:
     if run.status is Status.COMPLETED:
         return State.GUARD_BROKEN if study.broken_guards(run.values) else State.COMPLETED
-    return {Status.FAILED: State.FAILED, Status.CANCELLED: State.CANCELLED}.get(run.status, State.ACTIVE)
+    ended = {Status.FAILED: State.FAILED, Status.STOPPED: State.STOPPED, Status.CANCELLED: State.CANCELLED}
+    return ended.get(run.status, State.ACTIVE)
 
 
 def _label(study: Study, run: RunRecord, place: int) -> str:
@@ -106,6 +109,11 @@ def is_wide(values: np.ndarray) -> bool:
     """Whether positive values span more than a factor of 10."""
     finite = values[np.isfinite(values)]
     return len(finite) > 2 and bool((finite > 0).all() and finite.max() > 10 * finite.min())
+
+
+def jitter(count: int) -> np.ndarray:
+    """A fixed spread in -0.5 to 0.5, shape (count,): the same figure every time."""
+    return np.asarray((np.arange(count) * 0.6180339887498949 % 1) - 0.5)
 
 
 def target_values(study: Study, runs: Sequence[RunRecord]) -> tuple[str, np.ndarray]:
@@ -205,11 +213,13 @@ class Tradeoff:
     front: tuple[int, ...]  #: indices of runs that no other counting run beats in both, by x
 
 
-def tradeoff(study: Study, runs: Sequence[RunRecord]) -> Tradeoff | None:
-    """Of the first two objectives; None where the study has one."""
-    if len(study.objectives) < 2:
-        return None
-    first, second = study.objectives[:2]
+def tradeoffs(study: Study, runs: Sequence[RunRecord]) -> tuple[Tradeoff, ...]:
+    """Each pair of the first three objectives; empty where the study has one."""
+    return tuple(_tradeoff(study, pair, runs) for pair in itertools.combinations(study.objectives[:3], 2))
+
+
+def _tradeoff(study: Study, pair: tuple[Objective, ...], runs: Sequence[RunRecord]) -> Tradeoff:
+    first, second = pair
     points = run_points(study, runs)
     x, y = objective_values(first.metric, runs), objective_values(second.metric, runs)
     candidates = [
@@ -230,6 +240,17 @@ def tradeoff(study: Study, runs: Sequence[RunRecord]) -> Tradeoff | None:
         y=y,
         front=tuple(sorted(front, key=lambda i: x[i])),
     )
+
+
+def pareto_front(study: Study, runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Runs that count and that no other beats in one objective without losing in another; equal ones are all kept."""
+    counted = [run for run in runs if counted_score(study, run) is not None]
+    gains = np.array([[o.gain(run.values[o.metric]) for o in study.objectives] for run in counted])
+    return [
+        run
+        for run, own in zip(counted, gains, strict=True)
+        if not ((gains >= own).all(axis=1) & (gains > own).any(axis=1)).any()
+    ]
 
 
 def sparkline(values: Iterable[float], width: int = 48) -> str:

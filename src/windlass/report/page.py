@@ -18,9 +18,9 @@ from urllib.parse import quote
 
 from windlass.records.run import Status
 from windlass.report.blocks import Block, Bullets, Code, Drawing, Mono, Paragraph, RunId, Section, Table
+from windlass.report.canvas import COLOURS, require_plotly
 from windlass.report.figures import State
 from windlass.report.markdown import RUNS_FROM_STUDY
-from windlass.report.plots import COLOURS, require_plotly
 from windlass.report.story import budget_words, counts_words, story, verdict_words
 from windlass.report.study import StudyReport
 from windlass.runs.text import number, percent
@@ -29,6 +29,7 @@ STATUS_COLOURS = {
     Status.COMPLETED: COLOURS[State.COMPLETED],
     Status.FAILED: COLOURS[State.FAILED],
     Status.CANCELLED: COLOURS[State.CANCELLED],
+    Status.STOPPED: COLOURS[State.STOPPED],
 }
 
 

@@ -51,7 +51,7 @@ def parallel_coordinates(study: Study, runs: Sequence[RunRecord], limit: int = 1
     for name, parameter in study.space.items():
         values = [p.get(name) for p in params]
         if len({repr(v) for v in values if v is not None}) > 1:
-            axis, column = _axis(name, parameter, values)
+            axis, column = axis_of(name, parameter, values)
             axes.append(axis)
             columns.append(column)
     target, values_ = target_values(study, chosen)
@@ -89,7 +89,8 @@ def _rank(values: np.ndarray) -> np.ndarray:
     return rank
 
 
-def _axis(name: str, parameter: Parameter, values: Sequence[Any]) -> tuple[Axis, np.ndarray]:
+def axis_of(name: str, parameter: Parameter, values: Sequence[Any]) -> tuple[Axis, np.ndarray]:
+    """A parameter's axis over its whole range (of a category: over the levels that occur), and where ``values`` lie."""
     if parameter.type in ("float", "int"):
         column = np.array([_as_float(value) for value in values])
         bounds = np.array([parameter.low, parameter.high], dtype=float)

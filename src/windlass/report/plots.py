@@ -1,71 +1,41 @@
-"""Figures drawn with plotly: for notebooks as they are, for ``report.html`` through ``page``.
-
-All of them are SVG (no WebGL): they draw without a GPU and under a strict content security policy. Text of a user's is
-escaped for plotly's own little HTML.
-"""
+"""Figures of results drawn with plotly: for notebooks as they are, for ``report.html`` through ``page``."""
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from windlass.errors import MissingExtra
-from windlass.report.figures import (
-    LearningCurves,
-    OptimisationHistory,
-    RunPoint,
-    State,
-    Timeline,
-    Tradeoff,
-    is_wide,
-)
+from windlass.report.canvas import (
+    BEST,
+    COLOURS,
+    CROWD,
+    INK,
+    SMALL,
+    blank,
+    mark_runs,
+    note,
+    rug,
+    scale,
+    scatter,
+    short,
+    text,
+)  # fmt: skip
+from windlass.report.figures import LearningCurves, OptimisationHistory, State, Timeline, Tradeoff, is_wide, jitter
 from windlass.report.parameters import ParallelCoordinates, ParameterEffect
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-COLOURS: Mapping[State, str] = {
-    State.COMPLETED: "#4c78a8",
-    State.GUARD_BROKEN: "#d9902f",
-    State.FAILED: "#c8443f",
-    State.CANCELLED: "#8d99a6",
-    State.ACTIVE: "#6aa84f",
-}
-SYMBOLS: Mapping[State, str] = {
-    State.COMPLETED: "circle",
-    State.GUARD_BROKEN: "circle-open",
-    State.FAILED: "x-thin",
-    State.CANCELLED: "line-ew",
-    State.ACTIVE: "diamond-open",
-}
-BEST = "#0f766e"
 UPRIGHT_AXES = 8  #: more axes than this have their names tilted
-CROWD = 300  #: runs from which marks are drawn smaller
-SMALL = 300  #: height in pixels of a figure that shares its row with another
-INK, GRID, PALE = "#1f2933", "#e8ecf1", "#c9d1db"
 #: from the best run to the worst
 RANKS = ("#0f766e", "#3aa08f", "#8fc4b7", "#c3cbd4", "#dfe3e8")
 
 
-def require_plotly() -> None:
-    """Raises MissingExtra where plotly is not installed."""
-    try:
-        import plotly  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("figures need plotly, which is not installed", "pip install 'windlass[report]'") from error
-
-
-def text(label: str) -> str:
-    """A user's text for plotly, which reads a little HTML and ``%{…}`` templates."""
-    return html.escape(label, quote=True).replace("\n", "<br>")
-
-
 def draw_history(data: OptimisationHistory) -> Figure:
-    figure = _figure(height=380)
+    figure = blank(height=380)
     numbers = np.array([point.number for point in data.points])
     seen = np.isfinite(data.values)
     figure.add_scatter(
@@ -75,11 +45,11 @@ def draw_history(data: OptimisationHistory) -> Figure:
     for state in State:
         chosen = np.array([point.state is state for point in data.points]) & seen
         if chosen.any():
-            _runs(figure, data.points, chosen, numbers, data.values, state)
-    _failed_rug(figure, data.points, numbers, ~seen)
+            mark_runs(figure, data.points, chosen, numbers, data.values, state)
+    rug(figure, data.points, numbers, ~seen)
     _improvements(figure, data, numbers)
     figure.update_xaxes(title="run", dtick=1 if len(numbers) <= 15 else None)
-    figure.update_layout(yaxis=_scale(f"{data.metric} ({data.direction})", data.values, log=data.log))
+    figure.update_layout(yaxis=scale(f"{data.metric} ({data.direction})", data.values, log=data.log))
     return figure
 
 
@@ -89,12 +59,12 @@ def _improvements(figure: Figure, data: OptimisationHistory, numbers: np.ndarray
     improved = np.isfinite(best) & ((best != previous) | ~np.isfinite(previous))
     if improved.any():
         marker = {"color": BEST, "size": 11, "line": {"color": "white", "width": 1.5}}
-        _scatter(figure, data.points, improved, numbers, data.values, name="became best", mode="markers", marker=marker)
+        scatter(figure, data.points, improved, numbers, data.values, name="became best", mode="markers", marker=marker)
 
 
 def draw_parallel_coordinates(data: ParallelCoordinates) -> Figure:
     """Lines over axes 0, 1, 2, …; inactive parameters lie on a lane below. One trace a fifth of the ranking."""
-    figure = _figure(height=440)
+    figure = blank(height=440)
     count = len(data.axes)
     lane = -0.13
     named = ("worst fifth", "fourth fifth", "third fifth", "second fifth", "best fifth")
@@ -113,14 +83,14 @@ def draw_parallel_coordinates(data: ParallelCoordinates) -> Figure:
     crowded = count > UPRIGHT_AXES
     tilt: dict[str, Any] = {"textangle": -24, "xanchor": "left", "yanchor": "bottom"} if crowded else {}
     place = 1.02 if crowded else 1.07
-    notes = [_note(i, place, f"<b>{text(axis.name)}</b>", size=12, **tilt) for i, axis in enumerate(data.axes)]
+    notes = [note(i, place, f"<b>{text(axis.name)}</b>", size=12, **tilt) for i, axis in enumerate(data.axes)]
     for i, axis in enumerate(data.axes):
         notes += [
-            _note(i, place, text(_short(label)), size=10, xanchor="left", xshift=5, bgcolor="rgba(255,255,255,0.75)")
+            note(i, place, text(short(label)), size=10, xanchor="left", xshift=5, bgcolor="rgba(255,255,255,0.75)")
             for place, label in axis.ticks
         ]
     if np.isnan(data.positions[:, : max(0, count - 1)]).any():
-        notes.append(_note(0, lane, "inactive", size=10, xanchor="right", xshift=-8, color="#66727f"))
+        notes.append(note(0, lane, "inactive", size=10, xanchor="right", xshift=-8, color="#66727f"))
     figure.update_layout(
         shapes=shapes,
         annotations=notes,
@@ -165,12 +135,12 @@ def _lines(
 
 def draw_effect(data: ParameterEffect, log_target: bool = False) -> Figure:
     """Numbers as a scatter over their scale, categories as jittered columns with their median."""
-    figure = _figure(height=SMALL, legend=False)
+    figure = blank(height=SMALL, legend=False)
     finite = np.isfinite(data.outcomes)
     if data.kind == "category":
         places = {level: i for i, level in enumerate(data.levels)}
         base = np.array([places[value] for value in data.values], dtype=float)
-        x = base + _jitter(len(base))
+        x = base + 0.44 * jitter(len(base))
         for level, place in places.items():
             outcomes = data.outcomes[finite & (base == place)]
             if len(outcomes):
@@ -181,36 +151,31 @@ def draw_effect(data: ParameterEffect, log_target: bool = False) -> Figure:
                 )  # fmt: skip
         figure.update_xaxes(
             tickvals=list(places.values()),
-            ticktext=[text(_short(level, 18)) for level in places],
+            ticktext=[text(short(level, 18)) for level in places],
             range=[-0.5, len(places) - 0.5],
         )
     else:
         x = np.array(data.values, dtype=float)
-        figure.update_layout(xaxis=_scale("", x, log=data.kind == "log"))
+        figure.update_layout(xaxis=scale("", x, log=data.kind == "log"))
         if data.whole and np.ptp(x) <= 8:
             figure.update_xaxes(tickvals=np.arange(x.min(), x.max() + 1).tolist())
     for state in (State.COMPLETED, State.GUARD_BROKEN):
         chosen = np.array([point.state is state for point in data.points], dtype=bool) & finite
         if chosen.any():
-            _runs(figure, data.points, chosen, x, data.outcomes, state)
-    _failed_rug(figure, data.points, x, ~finite)
+            mark_runs(figure, data.points, chosen, x, data.outcomes, state)
+    rug(figure, data.points, x, ~finite)
     share = "" if data.effect is None else f" · explains {data.effect:.0%}"
     figure.update_layout(
         title={"text": f"<b>{text(data.name)}</b>{share}", "font": {"size": 13}, "x": 0.02, "y": 0.96},
         margin={"l": 60, "r": 14, "t": 40, "b": 40},
     )
-    figure.update_layout(yaxis=_scale(data.target, data.outcomes, log=log_target))
+    figure.update_layout(yaxis=scale(data.target, data.outcomes, log=log_target))
     return figure
-
-
-def _jitter(count: int) -> np.ndarray:
-    """A fixed spread in -0.22 to 0.22: the same figure every time."""
-    return (np.arange(count) * 0.6180339887498949 % 1 - 0.5) * 0.44
 
 
 def draw_curves(data: LearningCurves, best: str | None) -> Figure:
     """The run ``best`` stands out; a run that diverged ends in a cross."""
-    figure = _figure(height=380)
+    figure = blank(height=380)
     named: set[str] = set()
     for curve in sorted(data.curves, key=lambda c: c.point.id == best):
         point, is_best = curve.point, curve.point.id == best
@@ -231,15 +196,27 @@ def draw_curves(data: LearningCurves, best: str | None) -> Figure:
                 marker={"symbol": "x", "size": 10, "color": COLOURS[State.FAILED]},
                 hovertemplate="not finite from step %{x}<br>%{text}<extra></extra>",
             )  # fmt: skip
+    _stops(figure, data)
     values = np.concatenate([curve.values for curve in data.curves]) if data.curves else np.empty(0)
     figure.update_xaxes(title="step")
-    figure.update_layout(yaxis=_scale(data.metric, values, log=is_wide(values)))
+    figure.update_layout(yaxis=scale(data.metric, values, log=is_wide(values)))
     return figure
+
+
+def _stops(figure: Figure, data: LearningCurves) -> None:
+    """Where runs were stopped early."""
+    ends = [c for c in data.curves if c.point.state is State.STOPPED and len(c.steps)]
+    if ends:
+        figure.add_scatter(
+            x=[c.steps[-1] for c in ends], y=[c.values[-1] for c in ends], mode="markers", showlegend=False,
+            marker={"symbol": "square", "size": 8, "color": COLOURS[State.STOPPED]},
+            text=[text(c.point.label) for c in ends], hovertemplate="stopped at step %{x}<br>%{text}<extra></extra>",
+        )  # fmt: skip
 
 
 def draw_timeline(data: Timeline) -> Figure:
     """One bar a run, one row a slot; times in UTC."""
-    figure = _figure(height=130 + 34 * min(data.slots, 24))
+    figure = blank(height=130 + 34 * min(data.slots, 24))
     gap = {"color": "white", "width": 1 if len(data.bars) < CROWD else 0}
     for state in State:
         bars = [bar for bar in data.bars if bar.point.state is state]
@@ -260,7 +237,7 @@ def draw_timeline(data: Timeline) -> Figure:
 
 
 def draw_tradeoff(data: Tradeoff) -> Figure:
-    figure = _figure(height=420)
+    figure = blank(height=420)
     front = list(data.front)
     if front:
         figure.add_scatter(
@@ -274,88 +251,7 @@ def draw_tradeoff(data: Tradeoff) -> Figure:
         chosen = np.array([point.state is state for point in data.points], dtype=bool) & finite
         chosen[front] = False
         if chosen.any():
-            _runs(figure, data.points, chosen, data.x, data.y, state)
+            mark_runs(figure, data.points, chosen, data.x, data.y, state)
     figure.update_xaxes(title=f"{text(data.metrics[0])} ({data.directions[0]})", showgrid=True)
     figure.update_yaxes(title=f"{text(data.metrics[1])} ({data.directions[1]})")
     return figure
-
-
-def _figure(*, height: int, legend: bool = True) -> Figure:
-    require_plotly()
-    from plotly.graph_objects import Figure
-
-    figure = Figure()
-    axis = {"gridcolor": GRID, "linecolor": PALE, "zeroline": False, "ticks": "outside", "tickcolor": PALE}
-    figure.update_layout(
-        template="none",
-        height=height,
-        font={"family": "Inter, system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif", "size": 12, "color": INK},
-        margin={"l": 70, "r": 20, "t": 36, "b": 48},
-        paper_bgcolor="white",
-        plot_bgcolor="white",
-        showlegend=legend,
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 11}},
-        hovermode="closest",
-        hoverlabel={"align": "left", "bgcolor": "white", "bordercolor": PALE, "font": {"size": 11, "color": INK}},
-        xaxis={**axis, "showgrid": False, "automargin": True},
-        yaxis={**axis, "automargin": True},
-    )
-    return figure
-
-
-def _scale(title: str, values: np.ndarray, *, log: bool) -> dict[str, Any]:
-    """An axis with its title; a log axis has ticks between the powers of ten where there is room."""
-    axis: dict[str, Any] = {"title": {"text": text(title)}, "type": "log" if log else "linear"}
-    finite = values[np.isfinite(values)]
-    if log and len(finite):
-        low, high = math.floor(math.log10(finite.min())), math.ceil(math.log10(finite.max()))
-        every = max(1, (high - low) // 8)
-        spread = finite.max() / finite.min()
-        within = (1, 1.5, 2, 3, 4, 6, 8) if spread <= 10 else (1, 2, 5) if spread <= 500 else (1,)
-        marks = [m * 10.0**e for e in range(low, high + 1, every) for m in within]
-        axis |= {"tickvals": marks, "ticktext": [f"{mark:g}" for mark in marks]}
-    return axis
-
-
-def _runs(
-    figure: Figure, points: Sequence[RunPoint], chosen: np.ndarray, x: np.ndarray, y: np.ndarray, state: State
-) -> None:
-    marker = {
-        "color": COLOURS[state],
-        "size": 7 if len(points) < CROWD else 4,
-        "symbol": SYMBOLS[state],
-        "opacity": 0.75,
-        "line": {"width": 1},
-    }
-    _scatter(figure, points, chosen, x, y, name=str(state), mode="markers", marker=marker)
-
-
-def _scatter(
-    figure: Figure, points: Sequence[RunPoint], chosen: np.ndarray, x: np.ndarray, y: np.ndarray, **style: Any
-) -> None:
-    index = [int(i) for i in np.flatnonzero(chosen)]
-    labels = [text(points[i].label) for i in index]
-    figure.add_scatter(x=x[index], y=y[index], text=labels, hovertemplate="%{text}<extra></extra>", **style)
-
-
-def _failed_rug(figure: Figure, points: Sequence[RunPoint], x: np.ndarray, missing: np.ndarray) -> None:
-    """Runs without a value as crosses along the bottom, so that a failure is seen where it happened."""
-    figure.update_layout(yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True})
-    for state in (State.FAILED, State.COMPLETED, State.GUARD_BROKEN, State.CANCELLED, State.ACTIVE):
-        chosen = missing & np.array([point.state is state for point in points], dtype=bool)
-        if not chosen.any():
-            continue
-        failed = state in (State.FAILED, State.COMPLETED, State.GUARD_BROKEN)
-        colour = COLOURS[State.FAILED if failed else state]
-        marker = {"symbol": "x" if failed else SYMBOLS[state], "size": 7, "color": colour}
-        name = str(state) if state not in (State.COMPLETED, State.GUARD_BROKEN) else "no finite value"
-        height = np.full(len(x), 0.02)
-        _scatter(figure, points, chosen, x, height, name=name, mode="markers", marker=marker, yaxis="y2")
-
-
-def _note(x: float, y: float, label: str, *, size: int, color: str = INK, **style: Any) -> dict[str, Any]:
-    return {"x": x, "y": y, "text": label, "showarrow": False, "font": {"size": size, "color": color}, **style}
-
-
-def _short(label: str, limit: int = 16) -> str:
-    return label if len(label) <= limit else label[: limit - 1] + "…"

@@ -33,6 +33,7 @@ def run_summary(run: RunRecord, folder: RunFolder) -> str:
         f"# Run {code(run.id)}",
         "\n".join(f"- {escape(name)}: {escape(value)}" for name, value in facts),
         f"**Failed: {run.failure.kind}.** {escape(one_line(run.failure.message, 400))}" if run.failure else "",
+        f"**Stopped early.** {escape(one_line(run.stopped_early.reason, 400))}" if run.stopped_early else "",
         markdown_table(("metric", "last"), metrics, right=(1,)) if metrics else "No metric on record.",
         f"{len(names) - 20} more metrics in REPORT.md." if len(names) > 20 else "",
         "Config:\n\n" + "\n".join(params) if params else "",
@@ -77,6 +78,11 @@ def _ending(run: RunRecord, folder: RunFolder) -> Iterator[Block]:
             left_out = len(lines) - TRACEBACK_LINES
             head = [f"… {left_out} lines above"] if left_out > 0 else []
             yield Code("\n".join([*head, *lines[-TRACEBACK_LINES:]]))
+    if (stop := run.stopped_early) is not None:
+        yield Paragraph(
+            f"Stopped early by the rule {stop.rule!r} at step {stop.step:g}, with {stop.metric} {number(stop.value)}: "
+            f"{stop.reason}."
+        )
     logs = [f"{path.name}: {size(path.stat().st_size)}" for path in _logs(folder)]
     if logs:
         yield Paragraph(f"Logs in {folder.path}: {', '.join(logs)}.")
@@ -154,7 +160,7 @@ def _next(run: RunRecord, folder: RunFolder) -> list[str]:
     elif run.status.terminal and run.study:
         commands.append(f"windlass runs replay {run.id}")
     if run.study:
-        commands.append(f"windlass studies report {run.study}")
+        commands += [f"windlass why {run.id}", f"windlass studies report {run.study}"]
     elif run.failure is not None and run.failure.kind.resumable:
         commands.append(f'windlass.start_run(resume="{run.id}")')
     return commands or ["windlass runs list"]

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator
 
-import numpy as np
-
+from windlass.records.decision import Approval, Decision, Outcome
 from windlass.records.document import dump_yaml
-from windlass.records.parameters import Parameter
-from windlass.records.region import Condition, Contains, Interval, Region
 from windlass.records.run import RunRecord, Status
-from windlass.report import plots
-from windlass.report.blocks import Block, Bullets, Code, Drawing, Mono, Paragraph, RunId, Section, Table
-from windlass.report.figures import is_wide, sparkline, target_values
-from windlass.report.parameters import ParameterEffect
+from windlass.records.study import Study
+from windlass.report import sections_deciding as deciding
+from windlass.report import sections_learned as learned
+from windlass.report import sections_results as results
+from windlass.report.blocks import Block, Bullets, Code, Mono, Paragraph, RunId, Section, Table
 from windlass.report.study import StudyReport
+from windlass.report.words import between, outcome_words, range_words, region_words
 from windlass.runs.text import duration, number, one_line, percent, show, signed, size, when
 
-TOP_RUNS = 20
 DECISIONS = 500
-EFFECT_FIGURES = 12
-MATTERS = 0.05  #: share explained from which a parameter is worth a word
-ENOUGH = 6  #: runs with a parameter that are worth a figure
 
 
 def story(report: StudyReport) -> list[Section]:
@@ -30,12 +24,18 @@ def story(report: StudyReport) -> list[Section]:
     told = [
         Section("In short", list(_in_short(report))),
         Section("Champion", list(_champion(report))),
-        Section("How it went", list(_course(report))),
-        Section("What the parameters did", list(_parameters(report))),
-        Section("Learning curves", list(_curves(report))),
-        Section("Best runs", list(_best_runs(report))),
-        Section("Failures", list(_failures(report))),
-        Section("Rejected proposals", list(_rejections(report))),
+        Section("How it went", list(results.course(report))),
+        Section("Trade-off", list(results.tradeoff(report))),
+        Section("What the parameters did", list(results.parameters(report))),
+        Section("What was learned", list(learned.lessons(report))),
+        Section("Learning curves", list(results.curves(report))),
+        Section("Best runs", list(results.best_runs(report))),
+        Section("How it was decided", list(deciding.course(report))),
+        Section("Forecasts against outcomes", list(deciding.forecasts(report))),
+        Section("Credit of the agents", list(deciding.credit(report))),
+        Section("Votes and overrides", list(deciding.votes(report))),
+        Section("Failures", list(results.failures(report))),
+        Section("Rejected proposals", list(results.rejections(report))),
         Section("What was asked", list(_asked(report))),
         Section("Decisions", list(_decisions(report))),
         Section("To reproduce", list(_reproduce(report))),
@@ -87,7 +87,8 @@ def next_commands(report: StudyReport) -> list[str]:
     name, champion, reference = report.study.name, report.champion, report.reference
     commands = []
     if champion is not None and reference is not None:
-        commands += [f"windlass runs show {champion.id}", f"windlass runs replay {champion.id}"]
+        commands += [f"windlass runs show {champion.id}", f"windlass why {champion.id}"]
+        commands.append(f"windlass runs replay {champion.id}")
         if reference[1].id != champion.id:
             commands.append(f"windlass runs compare {reference[1].id} {champion.id}")
     elif report.failures:
@@ -112,6 +113,24 @@ def _in_short(report: StudyReport) -> Iterator[Block]:
             *(f"Guard {metric}: broken by {count} completed runs" for metric, count in report.broken_guards.items()),
         ]
     )
+
+
+def _evidence(report: StudyReport) -> str:
+    """How sure it is that the champion is no lucky run."""
+    champion, *others = report.standings
+    runs, noise = len(champion.runs), report.noise
+    if noise is None:
+        return "It ran once, and so did every other config: how much of its lead is luck is not known."
+    error = f", standard error {champion.error:.3g}"
+    words = f"Its config ran {runs} times: mean score {champion.mean:.6g}{error}." if runs > 1 else "It ran once."
+    words += f" Between runs of one config the score differs by {noise:.3g} (standard deviation)."
+    if others:
+        rival = others[0]
+        gap = champion.mean - rival.mean
+        spread = (champion.error**2 + rival.error**2) ** 0.5
+        words += f" The next config, #{rival.run.number}, is {gap:.3g} behind"
+        words += f", {gap / spread:.1f} standard errors of the difference." if spread else "."
+    return words
 
 
 def _champion(report: StudyReport) -> Iterator[Block]:
@@ -157,133 +176,8 @@ def _champion(report: StudyReport) -> Iterator[Block]:
             cells = [tuple(Mono(show(p[key])) if key in p else "inactive" for p in (before, after)) for key in changed]
             rows = [(Mono(key), *pair) for key, pair in zip(changed, cells, strict=True)]
             yield Table(("changed parameter", name, "champion"), rows)
+    yield Paragraph(_evidence(report))
     yield Code(dump_yaml({key: value for key, value in champion.config.items() if key != "workload"}), "yaml")
-
-
-def _course(report: StudyReport) -> Iterator[Block]:
-    for history in report.histories:
-        if np.isfinite(history.values).any():
-            yield Drawing(
-                f"{history.metric} of every run ({history.direction}), and the best so far. "
-                "Crosses along the bottom are runs without a value.",
-                partial(plots.draw_history, history),
-                sketch=f"{history.metric}, best so far   {sparkline(history.best)}" if len(report.ranked) > 1 else "",
-            )
-    if report.tradeoff is not None and report.ranked:
-        yield Drawing(
-            f"The first two objectives against each other: {len(report.tradeoff.front)} runs that no other run beats "
-            "in both.",
-            partial(plots.draw_tradeoff, report.tradeoff),
-        )
-    if report.timeline.bars:
-        share = report.timeline.busy_share
-        busy = f" Slots were busy {share:.0%} of the time between the first start and the last end." if share else ""
-        slots = f"{report.timeline.slots} slot{'s' if report.timeline.slots > 1 else ''}"
-        yield Drawing(f"When each run had its slot ({slots}).{busy}", partial(plots.draw_timeline, report.timeline))
-
-
-def _parameters(report: StudyReport) -> Iterator[Block]:
-    effects = report.effects
-    if not effects or not report.counts.get(Status.COMPLETED):
-        return
-    yield Paragraph(
-        f"Share of the variance of {effects[0].target} (in ranks, corrected for chance) that a parameter explains "
-        "alone, over the runs in which it is active. It shows association in the runs that were made, not cause."
-    )
-    rows = [(Mono(e.name), f"{e.effect:.0%}", *_tendency(e)) for e in effects if e.effect is not None]
-    if rows:
-        yield Table(("parameter", "explains", "runs", "better where"), rows, right=(1, 2))
-    few = [f"{e.name} ({int(np.isfinite(e.outcomes).sum())})" for e in effects if e.effect is None]
-    if few:
-        yield Paragraph(f"Too few finished runs to tell: {', '.join(few)}.")
-    log = is_wide(target_values(report.study, report.runs)[1])
-    drawn = [effect for effect in effects if len(effect.points) >= ENOUGH] or effects
-    for effect in drawn[:EFFECT_FIGURES]:
-        yield Drawing("", partial(plots.draw_effect, effect, log), small=True)
-    if len(report.coordinates.axes) > 1:
-        left_out = report.coordinates.left_out
-        yield Drawing(
-            "Every run as a line over its parameters. Drag across axes to pick runs; double-click to see all again."
-            + (
-                f" {left_out} runs are left out: the best are shown, and the others evenly thinned." if left_out else ""
-            ),
-            partial(plots.draw_parallel_coordinates, report.coordinates),
-            brush=True,
-        )
-
-
-def _tendency(effect: ParameterEffect) -> tuple[str, str]:
-    """Finished runs, and where the best fifth of them lies, at least three."""
-    finished = [(v, o) for v, o in zip(effect.values, effect.outcomes, strict=True) if o == o]
-    if (effect.effect or 0) < MATTERS:
-        return str(len(finished)), "–"
-    ordered = sorted(finished, key=lambda pair: pair[1], reverse=effect.maximize)
-    best = [value for value, _ in ordered[: max(3, len(ordered) // 5)]]
-    if effect.kind == "category":
-        top = max(effect.levels, key=lambda level: (best.count(level), -effect.levels.index(level)))
-        return str(len(finished)), f"{top} ({best.count(top)} of the best {len(best)})"
-    low, high = f"{min(best):.4g}", f"{max(best):.4g}"
-    return str(len(finished)), f"{low if low == high else f'{low} … {high}'} (the best {len(best)})"
-
-
-def _curves(report: StudyReport) -> Iterator[Block]:
-    best = report.champion.id if report.champion else None
-    for curves in report.curves:
-        champion = next((c for c in curves.curves if c.point.id == best), None)
-        yield Drawing(
-            f"{curves.metric} by step: the best runs, and runs that failed.",
-            partial(plots.draw_curves, curves, best),
-            sketch=f"{curves.metric}, champion   {sparkline(champion.values)}"
-            if champion and len(champion.steps) > 1
-            else "",
-        )
-
-
-def _best_runs(report: StudyReport) -> Iterator[Block]:
-    if not report.ranked:
-        return
-    names = report.study.required_metrics
-    params = [effect.name for effect in report.effects] or list(report.study.space)
-    rows = [
-        (
-            str(place),
-            RunId(run.id),
-            *(number(run.metrics[name].last) if name in run.metrics else "–" for name in names),
-            duration(run.duration_s),
-            _config_words(run, params),
-        )
-        for place, run in enumerate(report.ranked[:TOP_RUNS], 1)
-    ]
-    yield Table(("", "run", *names, "duration", "parameters"), rows, right=(0, *range(2, 3 + len(names))))
-    if len(report.ranked) > TOP_RUNS:
-        yield Paragraph(f"The first {TOP_RUNS} of {len(report.ranked)}.")
-
-
-def _config_words(run: RunRecord, names: Sequence[str]) -> str:
-    params = run.params
-    return one_line(", ".join(f"{name} = {show(params[name])}" for name in names if name in params), 240)
-
-
-def _failures(report: StudyReport) -> Iterator[Block]:
-    if report.failures:
-        rows = [
-            (
-                group.kind,
-                str(group.count),
-                RunId(group.example.id),
-                one_line(group.example.failure.message if group.example.failure else "", 300),
-            )
-            for group in report.failures
-        ]
-        yield Table(("kind", "runs", "for example", "which says"), rows, right=(1,))
-
-
-def _rejections(report: StudyReport) -> Iterator[Block]:
-    if report.rejections:
-        rows = [
-            (r.rule, str(r.count), f"#{r.example.number}", one_line(r.example.verdict, 240)) for r in report.rejections
-        ]
-        yield Table(("rule", "proposals", "for example", "which says"), rows, right=(1,))
 
 
 def _asked(report: StudyReport) -> Iterator[Block]:
@@ -297,14 +191,14 @@ def _asked(report: StudyReport) -> Iterator[Block]:
         right=(2, 3),
     )
     if study.guards:
-        yield Table(("guard", "bounds"), [(Mono(g.metric), _between(g.metric, g.min, g.max)) for g in study.guards])
+        yield Table(("guard", "bounds"), [(Mono(g.metric), between(g.metric, g.min, g.max)) for g in study.guards])
     yield Table(
         ("parameter", "values", "active"),
-        [(Mono(n), _range(p), _region(p.when) if p.when else "always") for n, p in study.space.items()],
+        [(Mono(n), range_words(p), region_words(p.when) if p.when else "always") for n, p in study.space.items()],
     )
     limits = [f"rule: {rule}" for rule in study.rules]
     limits += [
-        f"constraint {c.name}: {'forbid' if c.forbid else 'allow only'} {_region(c.region)}"
+        f"constraint {c.name}: {'forbid' if c.forbid else 'allow only'} {region_words(c.region)}"
         + (f" ({c.reason})" if c.reason else "")
         for c in study.constraints
     ]
@@ -313,39 +207,11 @@ def _asked(report: StudyReport) -> Iterator[Block]:
     yield Code(dump_yaml(study.model_dump(mode="json", exclude_defaults=True)), "yaml")
 
 
-def _range(parameter: Parameter) -> str:
-    if parameter.type == "float" or parameter.type == "int":
-        return f"{parameter.type} {parameter.low:g} … {parameter.high:g}" + (", log scale" if parameter.log else "")
-    if parameter.type == "bool":
-        return "true or false"
-    choices = ", ".join(show(choice) for choice in parameter.choices)
-    return f"{'subset of' if parameter.type == 'set' else 'one of'} {choices}"
-
-
-def _region(region: Region) -> str:
-    return " and ".join(_condition(name, condition) for name, condition in region.root.items())
-
-
-def _condition(name: str, condition: Condition) -> str:
-    match condition:
-        case Interval(min=low, max=high):
-            return _between(name, low, high)
-        case Contains(contains=items):
-            return f"{name} contains {' and '.join(map(show, items))}"
-        case _:
-            return f"{name} is {' or '.join(map(show, condition.root))}"
-
-
-def _between(name: str, low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return f"{name} ≥ {number(low)}" if high is None else f"{name} ≤ {number(high)}"
-    return f"{number(low)} ≤ {name} ≤ {number(high)}"
-
-
 def _decisions(report: StudyReport) -> Iterator[Block]:
     if not report.decisions:
         return
     runs = {run.id: run for run in report.runs}
+    answers = {answer.number: answer for answer in report.approvals}
     rows = []
     for decision in report.decisions[-DECISIONS:]:
         run = runs.get(decision.run_id or "")
@@ -355,7 +221,7 @@ def _decisions(report: StudyReport) -> Iterator[Block]:
                 decision.proposal.proposer,
                 str(decision.mode),
                 one_line(decision.proposal.reason, 120),
-                one_line(decision.verdict, 160) if not decision.approved else _outcome(report, run),
+                _fate(report.study, decision, answers.get(decision.number), run),
             )
         )
     shown, total = len(rows), len(report.decisions)
@@ -363,18 +229,6 @@ def _decisions(report: StudyReport) -> Iterator[Block]:
     if shown < total:
         yield Paragraph(f"The last {shown} of {total}; decisions.jsonl beside this file has all of them.")
     yield Table(("number", "proposer", "mode", "reason", "outcome"), rows, right=(0,), folded=title)
-
-
-def _outcome(report: StudyReport, run: RunRecord | None) -> str:
-    if run is None:
-        return "its run is not on record"
-    if run.failure is not None:
-        return f"failed: {run.failure.kind}"
-    if run.status is not Status.COMPLETED:
-        return str(run.status)
-    values = ", ".join(f"{o.metric} {number(run.values.get(o.metric))}" for o in report.study.objectives)
-    broken = ", ".join(guard.metric for guard in report.study.broken_guards(run.values))
-    return values + (f"; breaks {broken}" if broken else "")
 
 
 def _reproduce(report: StudyReport) -> Iterator[Block]:
@@ -398,3 +252,14 @@ def _reproduce(report: StudyReport) -> Iterator[Block]:
     ended = [run.ended for run in report.runs if run.ended is not None]
     if ended:
         yield Paragraph(f"Data up to {when(max(ended))}.")
+
+
+def _fate(study: Study, decision: Decision, answer: Approval | None, run: RunRecord | None) -> str:
+    """What became of a decision, in a cell."""
+    if decision.outcome is Outcome.REJECTED:
+        return one_line(decision.verdict, 160)
+    if decision.waiting and answer is None:
+        return one_line(f"waits for a person: {decision.verdict}", 160)
+    if answer is not None and not answer.approved:
+        return one_line(f"rejected by {answer.by}: {answer.reason}", 160)
+    return outcome_words(study, run)

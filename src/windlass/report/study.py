@@ -10,10 +10,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from windlass.records.decision import Decision, StudyRecord
-from windlass.records.ranking import ranked
+from windlass.records.decision import Approval, Decision, Outcome, StudyRecord
+from windlass.records.lessons import Lessons
+from windlass.records.ranking import Standing, repeat_noise, standings
 from windlass.records.run import FailureKind, RunRecord, Status
 from windlass.records.study import Study
+from windlass.report.deciding import (
+    Course,
+    CriticPart,
+    Overridden,
+    ProposerPart,
+    course,
+    critic_parts,
+    overridden,
+    proposer_parts,
+)
 from windlass.report.figures import (
     LearningCurve,
     LearningCurves,
@@ -22,17 +33,25 @@ from windlass.report.figures import (
     Tradeoff,
     learning_curve,
     optimisation_history,
+    pareto_front,
     run_points,
     timeline,
-    tradeoff,
+    tradeoffs,
 )
+from windlass.report.forecasts import (
+    Calibration,
+    FailureForecasts,
+    Forecasts,
+    failure_forecasts,
+    metric_forecasts,
+)
+from windlass.report.learned import RegionOverRuns, region_over_runs
 from windlass.report.parameters import ParallelCoordinates, ParameterEffect, parallel_coordinates, parameter_effects
 from windlass.report.tables import run_dict
 from windlass.runs.compare import MetricDelta, metric_delta
 from windlass.runs.folder import RunFolder
-from windlass.runs.text import number
 
-CURVES_OF_BEST, CURVES_OF_FAILED = 20, 8  #: runs whose learning curves are read and shown
+CURVES_OF_BEST, CURVES_OF_FAILED, CURVES_OF_STOPPED = 20, 8, 20  #: runs whose learning curves are read and shown
 CURVE_METRICS = 3
 
 
@@ -59,11 +78,25 @@ class StudyReport:
     runs: tuple[RunRecord, ...]  #: by number
     decisions: tuple[Decision, ...]  #: by number
     runs_root: Path
+    lessons: Lessons | None = None  #: what the whole history teaches
+    calibration: Calibration | None = None  #: how the forecasts of its runs turned out
+    approvals: tuple[Approval, ...] = ()  #: people's answers, by decision number
+    hypervolumes: tuple[float, ...] = ()  #: after each of ``runs``; empty with one objective
+
+    @cached_property
+    def standings(self) -> tuple[Standing, ...]:
+        """Configs with a completed run that keeps all guards and has a score, best first."""
+        return tuple(standings(self.study, self.runs))
 
     @cached_property
     def ranked(self) -> tuple[RunRecord, ...]:
-        """Completed runs with a score that keep all guards, best first."""
-        return tuple(ranked(self.study, self.runs))
+        """The first run of each of them."""
+        return tuple(standing.run for standing in self.standings)
+
+    @cached_property
+    def noise(self) -> float | None:
+        """Spread of the score between runs of one config; None while none was repeated."""
+        return repeat_noise(self.study, self.runs)
 
     @property
     def champion(self) -> RunRecord | None:
@@ -109,7 +142,7 @@ class StudyReport:
         """Rejected proposals by the rule they broke, the most frequent first."""
         groups: dict[str, list[Decision]] = {}
         for decision in self.decisions:
-            if not decision.approved:
+            if decision.outcome is Outcome.REJECTED:
                 groups.setdefault(_rule(decision.verdict), []).append(decision)
         found = (Rejection(rule=rule, count=len(group), example=group[0]) for rule, group in groups.items())
         return tuple(sorted(found, key=lambda rejection: (-rejection.count, rejection.rule)))
@@ -137,8 +170,52 @@ class StudyReport:
         return timeline(self.study, self.runs)
 
     @cached_property
-    def tradeoff(self) -> Tradeoff | None:
-        return tradeoff(self.study, self.runs)
+    def tradeoffs(self) -> tuple[Tradeoff, ...]:
+        return tradeoffs(self.study, self.runs)
+
+    @cached_property
+    def front(self) -> tuple[RunRecord, ...]:
+        """Runs that no other beats in all objectives; empty with one objective."""
+        return tuple(pareto_front(self.study, self.runs)) if len(self.study.objectives) > 1 else ()
+
+    @cached_property
+    def course(self) -> Course | None:
+        return course(self.decisions)
+
+    @cached_property
+    def forecasts(self) -> tuple[Forecasts, ...]:
+        """Of objectives and guards, those that were forecast and came."""
+        names = self.study.required_metrics
+        found = (metric_forecasts(self.study, name, self.decisions, self.runs) for name in names)
+        return tuple(one for one in found if one is not None)
+
+    @cached_property
+    def failure_forecasts(self) -> FailureForecasts | None:
+        return failure_forecasts(self.study, self.decisions, self.runs)
+
+    @cached_property
+    def proposers(self) -> tuple[ProposerPart, ...]:
+        credit = self.lessons.proposers if self.lessons else {}
+        return proposer_parts(self.study, self.decisions, self.runs, self.approvals, credit)
+
+    @cached_property
+    def critics(self) -> tuple[CriticPart, ...]:
+        return critic_parts(self.decisions, self.lessons.critics if self.lessons else {})
+
+    @cached_property
+    def overridden(self) -> tuple[Overridden, ...]:
+        return overridden(self.decisions)
+
+    @cached_property
+    def regions(self) -> tuple[RegionOverRuns, ...]:
+        """The learned constraints that can be drawn over the runs."""
+        found = (region_over_runs(self.study, c, self.runs) for c in (self.lessons.constraints if self.lessons else ()))
+        return tuple(one for one in found if one is not None)
+
+    @cached_property
+    def stopped(self) -> tuple[RunRecord, ...]:
+        """Runs that were stopped early."""
+        return tuple(run for run in self.runs if run.stopped_early is not None)
 
     @cached_property
     def curves(self) -> tuple[LearningCurves, ...]:
@@ -178,6 +255,43 @@ class StudyReport:
             "reference": {"is": self.reference[0], **run_dict(self.reference[1])} if self.reference else None,
             "gains": [delta.to_dict() for delta in self.gains],
             "effects": {effect.name: effect.effect for effect in self.effects},
+            "front": [run.id for run in self.front],
+            "hypervolume": self.hypervolumes[-1] if self.hypervolumes else None,
+            "stopped_early": [run.id for run in self.stopped],
+            **self._deciding(),
+        }
+
+    def _deciding(self) -> dict[str, Any]:
+        lessons, calibration = self.lessons, self.calibration
+        constraints = lessons.constraints if lessons else ()
+        return {
+            "calibration": {
+                "runs": calibration.runs,
+                "brier": calibration.brier,
+                "brier_base": calibration.brier_base,
+                "coverage": {
+                    name: {"count": one.count, "share50": one.share50, "share90": one.share90}
+                    for name, one in calibration.metrics.items()
+                },
+            }
+            if calibration
+            else None,
+            "constraints": [
+                {
+                    "constraint": one.constraint.model_dump(mode="json", exclude_none=True),
+                    "failed": list(one.failed),
+                    "survived": list(one.survived),
+                    "purity": one.purity,
+                    "base_rate": one.base_rate,
+                }
+                for one in constraints
+            ],
+            "credit": {
+                one.agent: {"value": one.value, "sd": one.sd, "cases": one.cases}
+                for one in (*lessons.proposers.values(), *lessons.critics.values())
+            }
+            if lessons
+            else {},
         }
 
 
@@ -187,21 +301,24 @@ def study_report(
     decisions: Sequence[Decision],
     record: StudyRecord,
     runs_root: Path,
+    *,
+    lessons: Lessons | None = None,
+    calibration: Calibration | None = None,
+    approvals: Sequence[Approval] = (),
+    hypervolumes: Sequence[float] = (),
 ) -> StudyReport:
-    """``runs_root`` holds the run folders; learning curves are read from there."""
+    """``runs_root`` holds the run folders; learning curves are read from there. ``hypervolumes``: after each run."""
     return StudyReport(
         study=study,
         record=record,
         runs=tuple(sorted(runs, key=lambda run: (run.number is None, run.number or 0, run.created, run.id))),
         decisions=tuple(sorted(decisions, key=lambda decision: decision.number)),
         runs_root=runs_root,
+        lessons=lessons,
+        calibration=calibration,
+        approvals=tuple(sorted(approvals, key=lambda answer: answer.number)),
+        hypervolumes=tuple(hypervolumes),
     )
-
-
-def objective_words(study: Study, run: RunRecord) -> str:
-    """``auc 0.9934, log_loss 0.041``."""
-    values = run.values
-    return ", ".join(f"{o.metric} {number(values.get(o.metric))}" for o in study.objectives)
 
 
 def _rule(verdict: str) -> str:
@@ -216,7 +333,9 @@ def _curves(
     from windlass.runs.reader import read_metric
 
     failed = [run for run in runs if run.status is Status.FAILED]
-    shown = {run.id: run for run in (*best[:CURVES_OF_BEST], *failed[:CURVES_OF_FAILED])}
+    stopped = [run for run in runs if run.stopped_early is not None]
+    chosen = (*best[:CURVES_OF_BEST], *failed[:CURVES_OF_FAILED], *stopped[:CURVES_OF_STOPPED])
+    shown = {run.id: run for run in chosen}
     frequency = Counter(
         name
         for run in shown.values()
@@ -225,9 +344,11 @@ def _curves(
     )
     objectives = {objective.metric for objective in study.objectives}
 
-    def order(name: str) -> tuple[bool, bool, int, str]:
+    judged = study.early_stopping.metric if study.early_stopping else None
+
+    def order(name: str) -> tuple[bool, bool, bool, int, str]:
         akin = any(name.endswith(objective) for objective in objectives)
-        return name not in objectives, not akin, -frequency[name], name
+        return name != judged, name not in objectives, not akin, -frequency[name], name
 
     names = sorted(frequency, key=order)[:CURVE_METRICS]
     if not names:
@@ -238,6 +359,6 @@ def _curves(
         for name in names if run.id in shown else ():
             if name in run.metrics:
                 steps, _, values = read_metric(RunFolder(runs_root / run.id), name)
-                if len(steps) > (0 if run.failure or run.id == champion else 1):
+                if len(steps) > (0 if run.failure or run.stopped_early or run.id == champion else 1):
                     curves[name].append(learning_curve(point, steps, values))
     return tuple(LearningCurves(metric=name, curves=tuple(found)) for name, found in curves.items() if found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from windlass.records.result import encode_number
@@ -41,8 +41,9 @@ def runs_table(runs: Sequence[RunRecord], metrics: Sequence[str] | None = None) 
 
 
 def status_words(run: RunRecord) -> str:
-    """``completed``, ``failed: timeout``, ``running (attempt 2)``."""
+    """``completed``, ``failed: timeout``, ``stopped early``, ``running (attempt 2)``."""
     words = f"failed: {run.failure.kind}" if run.failure else str(run.status)
+    words = "stopped early" if run.stopped_early else words
     return words if run.attempt == 1 else f"{words} (attempt {run.attempt})"
 
 
@@ -55,6 +56,7 @@ def run_dict(run: RunRecord) -> dict[str, Any]:
         "number": run.number,
         "status": run.status,
         "failure": {"kind": run.failure.kind, "message": run.failure.message} if run.failure else None,
+        "stopped_early": _early_stop(run),
         "attempt": run.attempt,
         "created": run.created,
         "started": run.started,
@@ -67,6 +69,11 @@ def run_dict(run: RunRecord) -> dict[str, Any]:
         "lineage": dict(run.lineage),
         "fingerprints": dict(run.fingerprints),
     }
+
+
+def _early_stop(run: RunRecord) -> Mapping[str, Any] | None:
+    stop = run.stopped_early
+    return None if stop is None else {**asdict(stop), "value": encode_number(stop.value)}
 
 
 def _summary(run: RunRecord, name: str) -> Mapping[str, Any]:

@@ -6,8 +6,10 @@ import textwrap
 
 from windlass.records.run import RunRecord
 from windlass.report.figures import sparkline
-from windlass.report.story import MATTERS, budget_words, counts_words, next_commands, verdict_words
-from windlass.report.study import StudyReport, objective_words
+from windlass.report.sections_results import MATTERS
+from windlass.report.story import budget_words, counts_words, next_commands, verdict_words
+from windlass.report.study import StudyReport
+from windlass.report.words import objective_words
 from windlass.runs.text import one_line, show
 
 WIDTH = 100

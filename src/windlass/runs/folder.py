@@ -107,6 +107,11 @@ class RunFolder:
         return self.path / "cancel.txt"
 
     @property
+    def stop_file(self) -> Path:
+        """That the lab asked to end the job early, and why (EarlyStop); written before the signal is sent."""
+        return self.path / "stop.json"
+
+    @property
     def result_file(self) -> Path:
         """The job's result (Result); written last, by rename."""
         return self.path / "result.json"

@@ -2,6 +2,9 @@
 
 A verdict fails closed: a metric that one side lacks, another ending, or nothing to
 compare is drift. What a machine measures about itself is left out: ``system/…`` metrics and durations in seconds.
+
+The replay of a run that was stopped early goes on to its end: what the original would have come to. There the curves
+are compared, at the last step that the original reached.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from windlass.records.result import encode_number
-from windlass.records.run import RunRecord
+from windlass.records.run import RunRecord, Status
 from windlass.runs.compare import changes_table
 from windlass.runs.differences import Change, changes, environment_changes
 from windlass.runs.folder import RunFolder
@@ -77,10 +80,12 @@ class ReplayVerdict:
             )
             for m in self.metrics
         ]
+        stop = self.original.stopped_early
         return document(
             f"# Replay: {self.overall}",
             f"Run {code(self.replayed.id)} repeats {code(self.original.id)}"
             f" (config, seed {self.original.seed}; tolerance {self.tolerance:g}, relative or absolute).",
+            f"The original was stopped early, at step {stop.step:g}: the curves are compared there." if stop else "",
             "\n".join(f"- {escape(reason)}" for reason in self.reasons),
             table(("metric", "original", "replay", "difference", "verdict"), rows, right=(1, 2, 3)) if rows else "",
             "## What changed around it",
@@ -97,8 +102,11 @@ def replay_verdict(
     tolerance: float = 0.0,
 ) -> ReplayVerdict:
     """Compare the last value of every metric; ``tolerance`` (>= 0) is relative to the larger value, or absolute."""
-    names = sorted({name for run in (original, replayed) for name in run.metrics if not _measures_machine(name)})
-    values_a, values_b = original.values, replayed.values
+    if original.status is Status.STOPPED:
+        values_a, values_b = _at_the_stop(original, original_folder, replay_folder)
+    else:
+        values_a, values_b = original.values, replayed.values
+    names = sorted({name for name in (*values_a, *values_b) if not _measures_machine(name)})
     metrics = [
         MetricVerdict(
             metric=name,
@@ -128,9 +136,26 @@ def replay_verdict(
     )
 
 
+def _at_the_stop(
+    original: RunRecord, original_folder: RunFolder, replay_folder: RunFolder
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The last point of every curve of the original, and the replay's values at those steps, where it has them."""
+    from windlass.runs.reader import read_metric
+
+    last, there = dict[str, float](), dict[str, float]()
+    for name in original.metrics:
+        steps, _, values = read_metric(original_folder, name)
+        if len(steps):
+            last[name] = float(values[-1])
+            again, _, others = read_metric(replay_folder, name)
+            there.update({name: float(value) for value in others[again == steps[-1]][-1:]})
+    return last, there
+
+
 def _reasons(original: RunRecord, replayed: RunRecord) -> list[str]:
     reasons = []
-    if _ending(original) != _ending(replayed):
+    goes_on = original.status is Status.STOPPED and replayed.status is Status.COMPLETED
+    if _ending(original) != _ending(replayed) and not goes_on:
         reasons.append(f"the original {_ending(original)}, the replay {_ending(replayed)}")
         if replayed.failure:
             reasons.append(f"the replay says: {replayed.failure.message}")

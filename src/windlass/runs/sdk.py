@@ -147,6 +147,11 @@ def _reopen(root: Path, folder: RunFolder) -> tuple[int, float | None]:
         raise StateError(f"run {folder.id} is still running", f"windlass runs show {folder.id}")
     ended, result = folder.exit(), read_json(folder.result_file)
     failed = isinstance(result, dict) and result.get("failure")
+    if ended is not None and ended.reason == "stop":
+        raise StateError(
+            f"run {folder.id} was stopped early; only lost, killed and cancelled runs can be resumed",
+            f"windlass runs replay {folder.id}",
+        )
     if ended is not None and ended.reason != "cancel" and ended.signal is None:
         how = "failed by itself" if failed or ended.code else "is completed"
         raise StateError(

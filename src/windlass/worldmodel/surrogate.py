@@ -1,0 +1,193 @@
+"""One number as a function of the config, and the chance that a run fails: Gaussian processes with their upbringing.
+
+Hyper-parameters are learned on the first m results, m from a fixed schedule, and kept in a cache by content: a fit
+is a function of the results alone, and a cycle rarely pays for learning.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+
+from windlass.records.forecast import Prediction
+from windlass.worldmodel.cube import Array, Cube, Mask
+from windlass.worldmodel.gp import Fit, GaussianProcess, default_start
+from windlass.worldmodel.targets import Warp
+
+EVERY_UNTIL = 100  #: results up to which each one is learned from; then every twentieth of them
+LEARN_FROM = 250  #: results that hyper-parameters are learned from, at most
+NODES = 33  #: equally likely quantiles that stand for a distribution
+Rows = NDArray[np.int64]
+_LEVELS = (np.arange(NODES) + 0.5) / NODES
+_PERCENTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
+
+
+def learning_size(count: int) -> int:
+    """How many of the first ``count`` results hyper-parameters are learned on."""
+    size = min(count, EVERY_UNTIL)
+    while size + size // 20 <= count:
+        size += size // 20 or 1
+        if size == count:
+            break
+    return size
+
+
+def _learning_rows(y: Array) -> Rows:
+    """At most ``LEARN_FROM`` rows: the best half of that number, and an even spread of the others."""
+    if len(y) <= LEARN_FROM:
+        return np.arange(len(y))
+    order = np.argsort(y, kind="stable")
+    half = LEARN_FROM // 2
+    rest = np.random.default_rng(len(y)).choice(order[half:], LEARN_FROM - half, replace=False)
+    return np.sort(np.concatenate([order[:half], rest]))
+
+
+@lru_cache(maxsize=128)
+def _learn(F: bytes, z: bytes, extra: bytes, groups: bytes) -> tuple[bytes, ...]:
+    """Hyper-parameters of each member of the ensemble, best first. Arrays travel as bytes, the cache's key."""
+    targets = np.frombuffer(z)
+    dimension_of = np.frombuffer(groups, dtype=np.int64)
+    features = np.frombuffer(F).reshape(len(targets), len(dimension_of))
+    d = int(dimension_of.max()) + 1
+    starts = [default_start(d)]
+    fit = Fit.of(features, targets, dimension_of, np.frombuffer(extra), starts)
+    return (fit.theta.tobytes(),)
+
+
+def learn(F: Array, z: Array, extra: Array, groups: Array) -> list[Array]:
+    """Hyper-parameters for features (n, p), targets (n,) and their known extra noise variances (n,)."""
+    found = _learn(F.tobytes(), z.tobytes(), extra.tobytes(), np.asarray(groups, dtype=np.int64).tobytes())
+    return [np.frombuffer(theta) for theta in found]
+
+
+class Surrogate:
+    """Losses y (n,) at snapped points U (n, d): warped, learned, conditioned. Needs n >= 1."""
+
+    def __init__(self, cube: Cube, U: Array, y: Array, extra_sd: Array | None = None, *, tamed: bool = True) -> None:
+        self.cube = cube
+        m = learning_size(len(y))
+        F = cube.features(U)
+        self.warp = Warp.of(y[:m], tamed=tamed)
+        z = self.warp(y)
+        extra = np.zeros(len(y))
+        if extra_sd is not None and extra_sd.any():
+            extra = np.minimum((extra_sd * self.warp.slope(y)) ** 2, 1e4)
+        rows = _learning_rows(z[:m])
+        thetas = learn(F[rows], z[rows], extra[rows], cube.groups)
+        self.models = [GaussianProcess(F, z, cube.groups, theta, extra) for theta in thetas]
+        self.points = [model.predict(F).mean for model in self.models]  #: posterior means at the data
+        left = [model.left_out() for model in self.models]
+        mean, var = np.mean([one[0] for one in left], axis=0), np.mean([one[1] for one in left], axis=0)
+        errors = (z - mean) ** 2 / var
+        #: factor of the spread of forecasts, from errors of left-out results
+        self.widening = math.sqrt((10 + errors.sum()) / (10 + len(y)))
+
+    def latent(self, U: Array) -> tuple[Array, Array]:
+        """Mean and variance of the warped loss without noise at snapped points."""
+        F = self.cube.features(U)
+        found = [model.predict(F) for model in self.models]
+        means = np.array([one.mean for one in found])
+        return means.mean(axis=0), np.mean([one.var for one in found], axis=0) + means.var(axis=0)
+
+    @property
+    def noise(self) -> float:
+        """Variance of the warped loss between repeats."""
+        return float(np.mean([model.noise for model in self.models]))
+
+    def quantiles(self, U: Array, levels: Array, *, noise: bool = True) -> Array:
+        """Of the loss in its own unit, of an observation or without noise; shape (k, levels)."""
+        mean, var = self.latent(U)
+        sd = np.sqrt(var + self.noise * noise) * self.widening
+        return self.warp.back(mean[:, None] + sd[:, None] * ndtri(levels))
+
+    def probability(self, U: Array, low: float, high: float) -> Array:
+        """That an observed loss lies in [low, high]."""
+        mean, var = self.latent(U)
+        sd = np.sqrt(var + self.noise) * self.widening
+        ends = self.warp(np.array([low, high]))
+        return np.asarray(ndtr((ends[1] - mean) / sd) - ndtr((ends[0] - mean) / sd))
+
+    def noise_sd(self) -> float:
+        """Between repeats, in the loss's own unit, at the median of the data."""
+        z = self.warp(np.array([self.warp.centre]))
+        return float(math.sqrt(self.noise) / self.warp.slope(self.warp.back(z))[0])
+
+
+def predictions(surrogate: Surrogate, U: Array, *, factor: float = 1.0, log: bool = False) -> list[Prediction]:
+    """Of ``factor`` times the loss (its exponential where ``log``), noise included, for each point."""
+    tables = surrogate.quantiles(U, np.concatenate([_PERCENTILES, _LEVELS])) * factor
+    if log:
+        tables = np.exp(np.minimum(tables, 700.0))
+    if factor < 0:
+        tables[:, :5] = tables[:, 4::-1]
+    found = []
+    for row in tables:
+        spread = row[5:]
+        p5, p25, p50, p75, p95 = map(float, row[:5])
+        mean, sd = float(spread.mean()), float(spread.std())
+        found.append(Prediction(mean=mean, sd=sd, p5=p5, p25=p25, p50=p50, p75=p75, p95=p95))
+    return found
+
+
+class Failures:
+    """The chance that a run fails, and of what: a Gaussian process on -1 (ran) and +1 (failed).
+
+    Without both kinds of results there is only the rate, (failures + 1/2) / (results + 1)... drawn to ``PRIOR``.
+    """
+
+    PRIOR, PRIOR_COUNT = 0.1, 2.0
+    SPREAD = 0.05
+
+    def __init__(self, cube: Cube, U: Array, kinds: Sequence[str | None]) -> None:
+        self.cube = cube
+        failed: Mask = np.array([kind is not None for kind in kinds], dtype=np.bool_)
+        n = len(failed)
+        self.rate = float((failed.sum() + self.PRIOR * self.PRIOR_COUNT) / (n + self.PRIOR_COUNT))
+        self.model: GaussianProcess | None = None
+        self.counts: Mapping[str, int] = Counter(kind for kind in kinds if kind is not None)
+        self.U, self.kinds = U[failed], [kind for kind in kinds if kind is not None]
+        if not n or failed.all() or not failed.any():
+            return
+        F, y = cube.features(U), np.where(failed, 1.0, -1.0)
+        m = learning_size(n)
+        rows = _learning_rows(-y[:m])
+        extra = np.full(n, 1e-3)
+        theta = learn(F[rows], y[rows], extra[rows], cube.groups)[0]
+        self.model = GaussianProcess(F, y, cube.groups, theta, extra)
+
+    @property
+    def spread(self) -> float:
+        assert self.model is not None
+        return self.model.noise + self.SPREAD
+
+    def probability(self, U: Array) -> Array:
+        """That a run fails, at snapped points; shape (k,)."""
+        if self.model is None:
+            return np.full(len(U), self.rate)
+        found = self.model.predict(self.cube.features(U))
+        return np.asarray(ndtr(found.mean / np.sqrt(found.var + self.spread)))
+
+    def by_kind(self, U: Array) -> list[dict[str, float]]:
+        """Each kind's share of that probability: failures of a kind count by their nearness."""
+        fails = self.probability(U)
+        if not self.kinds:
+            return [{} for _ in fails]
+        names = sorted(self.counts)
+        prior = np.array([self.counts[name] for name in names]) / len(self.kinds)
+        if self.model is None:
+            near = np.ones((len(U), len(self.kinds)))
+        else:
+            w = self.model.weights
+            A, B = self.cube.features(U) * w, self.cube.features(self.U) * w
+            squared = ((A[:, None] - B[None]) ** 2).sum(axis=2)
+            near = np.exp(-np.sqrt(5 * squared))
+        member = np.array([[kind == name for name in names] for kind in self.kinds], dtype=np.float64)
+        weight = near @ member + 0.1 * prior
+        shares = weight / weight.sum(axis=1, keepdims=True)
+        return [dict(zip(names, map(float, row), strict=True)) for row in shares * fails[:, None]]
