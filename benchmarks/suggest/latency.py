@@ -21,6 +21,8 @@ from methods import METHODS, make
 from problems import PROBLEMS, Outcome
 from run import chosen, single_threaded
 
+from windlass.records.run import FailureKind
+
 PROBLEM = "mlp_digits"
 LIMITS = {  #: CPU seconds at a number of results
     "windlass_world": {20: 0.03, 100: 0.06, 500: 0.4, 1000: 1.0},
@@ -30,28 +32,31 @@ NEEDS = {"tpe": "optuna", "optuna_gp": "optuna", "ax": "ax", "botorch": "botorch
 PATIENCE_S = 60.0  #: after this long no further suggestion is timed
 
 
-def value_of(point: np.ndarray[Any, Any], rng: np.random.Generator) -> float:
-    return float(((point - 0.4) ** 2).sum() + 0.3 * np.sin(6 * point).sum() + rng.normal(0, 0.05))
+def outcome(point: np.ndarray[Any, Any], rng: np.random.Generator) -> Outcome:
+    """A noisy function of the point in the unit cube; about one point in eight fails."""
+    if point[0] + point[3] > 1.5:
+        return Outcome(observed=None, failure=FailureKind.DIVERGED)
+    return Outcome(observed=float(((point - 0.4) ** 2).sum() + 0.3 * np.sin(6 * point).sum() + rng.normal(0, 0.05)))
 
 
 def measure(method: str, known: int, repeats: int) -> float:
-    """Median CPU seconds of a suggestion after ``known`` results of random search."""
+    """Median CPU seconds of a suggestion after ``known`` results of random search, some of them failures."""
     warnings.simplefilter("ignore")
     problem, rng = PROBLEMS[PROBLEM], np.random.default_rng(known)
     space = problem.space
     maker = make(method, problem, 1)
     for _ in range(known):
         drawn = space.decode(rng.random(space.dimensions))
-        maker.tell(drawn, Outcome(observed=value_of(space.encode(drawn), rng)))
+        maker.tell(drawn, outcome(space.encode(drawn), rng))
     used: list[float] = []
     began = time.monotonic()
     while len(used) < repeats + 1 and (time.monotonic() - began < PATIENCE_S or len(used) < 2):
         before = time.process_time()
         values = maker.ask()
         asked = time.process_time() - before
-        outcome = Outcome(observed=value_of(space.encode(space.active(values)), rng))
+        ended = outcome(space.encode(space.active(values)), rng)
         before = time.process_time()
-        maker.tell(values, outcome)
+        maker.tell(values, ended)
         used.append(asked + time.process_time() - before)
     return statistics.median(used[1:])  # the first one imports
 

@@ -24,7 +24,9 @@ from judging import (
     prediction,
     propose,
 )
-from windlass.agents.critics import CRITICS, chance_above, review_all, seconds_left
+from windlass.agents.critics import CRITICS, review_all
+from windlass.agents.nearness import neighbours
+from windlass.agents.odds import chance_above, seconds_left
 from windlass.agents.panel import tally
 from windlass.agents.situation import Situation
 from windlass.records.content import canonical, digest, flatten, nest
@@ -115,9 +117,12 @@ def test_world_leaves_the_explorer_more_room() -> None:
 def test_world_is_quiet_where_it_knows_little_or_gain_is_not_the_point() -> None:
     hopeless = {"merit": -100.0, "score": prediction(-50.0, 0.5)}
     situation = make_situation(RUNS)
-    assert review("world", make_situation(RUNS, world=FakeWorld(usable=False)), **hopeless).stance is Stance.ABSTAIN
-    assert review("world", situation, **{**hopeless, "known": 4}).stance is Stance.ABSTAIN
-    assert review("world", situation, **{**hopeless, "merit": None}).stance is Stance.ABSTAIN
+    local = propose("local", NEW)
+    unusable = make_situation(RUNS, world=FakeWorld(usable=False))
+    assert review("world", unusable, local, **hopeless).stance is Stance.ABSTAIN
+    assert review("world", situation, local, **{**hopeless, "known": 4}).stance is Stance.ABSTAIN
+    assert review("world", situation, local, **{**hopeless, "merit": None}).stance is Stance.ABSTAIN
+    assert review("world", situation, local, **{**hopeless, "known": 5}).stance is Stance.REJECT
     for proposal in (propose("baseline", NEW), propose("ablation", NEW), propose("repeat", NEW, repeats="r1")):
         assert review("world", situation, proposal, **hopeless).stance is Stance.ABSTAIN
 
@@ -288,6 +293,15 @@ def test_a_near_copy_of_a_failure_is_rejected_unless_it_was_chance() -> None:
         assert rejected is (kind not in (FailureKind.KILLED, FailureKind.LOST))
     survivor = make_run(3, {"model.lr": 0.0099, "kind": "a"})
     assert review("novelty", make_situation([failed, survivor]), near()).stance is Stance.APPROVE
+
+
+def test_another_category_is_a_range_away() -> None:
+    """And so is a parameter that is active in one of the two."""
+    run = make_run(1, {"model.lr": 0.01, "kind": "b", "n": 500})
+    (found,) = neighbours(make_situation([run]), {"model.lr": 0.1, "kind": "a"})
+    assert (found.largest, found.mean) == (1.0, pytest.approx((0.25 + 1 + 1) / 3))
+    (found,) = neighbours(make_situation([run]), {"model.lr": 0.1, "kind": "b", "n": 500})
+    assert (found.largest, found.mean) == (pytest.approx(0.25), pytest.approx(0.25 / 3))
 
 
 def test_a_cancelled_run_and_a_foreign_one_are_not_near() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from proposing import decision_of, drawn, loss, make_run, make_study, situation, stagnation
+from proposing import MadeUpWorld, Suggestion, decision_of, drawn, loss, make_run, make_study, situation, stagnation
 from windlass.agents.proposers import PROPOSERS, nearest_known
 from windlass.agents.situation import Situation
 from windlass.records.content import digest, flatten
@@ -79,6 +81,27 @@ def test_the_candidate_of_the_highest_merit_is_taken(name: str) -> None:
     (blind,) = propose(name, situation(runs, usable=False))
     assert loss(guided.values) < loss(blind.values)
     assert guided.evidence["merit"] == pytest.approx(-loss(guided.values))
+
+
+@pytest.mark.parametrize("name", ["local", "pattern"])
+def test_the_slot_is_left_to_a_world_model_that_promises_more_than_twice_as_much(name: str) -> None:
+    now = situation(drawn(25))
+    (proposal,) = propose(name, now)
+    merit = proposal.evidence["merit"]
+    assert proposal.evidence["suggested_merit"] <= merit + math.log(2)
+
+    class Sure(MadeUpWorld):
+        margin = 0.0
+
+        def suggest(self, count: int, **options: Any) -> list[Suggestion]:
+            return [Suggestion({}, merit + self.margin, "", {}) for _ in range(count)]
+
+    sure = Sure(now.space, score=lambda values: -loss(values))
+    assert propose(name, replace(now, world=sure)) != []
+    Sure.margin = math.log(2) - 1e-6
+    assert propose(name, replace(now, world=sure)) != []
+    Sure.margin = math.log(2) + 1e-6
+    assert propose(name, replace(now, world=sure)) == []
 
 
 @pytest.mark.parametrize("name", ["local", "pattern", "ablation"])

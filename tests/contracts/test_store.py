@@ -18,7 +18,7 @@ from sqlalchemy import create_engine
 
 from windlass.errors import DuplicateId, NotFound, SearchError, StateError, StoreError
 from windlass.records.decision import Approval, Decision, Mode, Outcome, Proposal, StudyRecord, StudyStatus
-from windlass.records.run import Artifact, Failure, FailureKind, MetricSummary, RunRecord, Status
+from windlass.records.run import Artifact, EarlyStop, Failure, FailureKind, MetricSummary, RunRecord, Status
 from windlass.store.memory import MemoryStore
 from windlass.store.protocol import Store
 from windlass.store.sql import SqlStore
@@ -178,6 +178,33 @@ def test_stages_may_be_skipped_but_never_go_back(store: Store) -> None:
     for number, status in ((1, Status.RUNNING), (1, Status.PENDING), (2, Status.QUEUED)):
         with pytest.raises(StateError, match="cannot go back"):
             store.put([a_run(number, status=status)])
+
+
+STOP = EarlyStop(
+    metric="val/loss",
+    step=7.5,
+    value=NAN,
+    rule="halving",
+    reason="place 4 of 5",
+    evidence={"curves": 5, "at": {"x": INF}},
+)
+
+
+def test_a_run_that_was_stopped_early(store: Store) -> None:
+    running = a_run(1, status=Status.RUNNING)
+    stopped = replace(running, status=Status.STOPPED, stopped_early=STOP, ended=9.0)
+    store.put([running, a_run(2, status=Status.COMPLETED)])
+    store.put([stopped])
+    store.put([stopped, replace(stopped, stopped_early=None)])
+    assert repr(store.run(stopped.id)) == repr(stopped)
+    assert ids(store.search("status = 'stopped'")) == [1]
+    assert ids(store.search("status NOT IN ('stopped', 'failed')")) == [2]
+    with pytest.raises(StateError, match="is stopped and never changes again; asked to change: stopped_early"):
+        store.put([replace(stopped, stopped_early=replace(STOP, step=8))])
+    with pytest.raises(StateError, match="is stopped and never changes again; asked to change: status"):
+        store.put([replace(stopped, status=Status.COMPLETED)])
+    with pytest.raises(StateError, match="cannot go back to running"):
+        store.put([running])
 
 
 def test_a_terminal_run_never_changes_again(store: Store) -> None:

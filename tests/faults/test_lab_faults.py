@@ -22,7 +22,7 @@ def statuses(lab: Path) -> list[str]:
 
 def test_a_second_driver_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
     study = quadratic_study(tmp_path, budget={"runs": 1})
-    study["baseline"]["seconds"] = 2
+    study["baseline"]["seconds"] = 5
     lab = make_lab(tmp_path / "lab", study)
     first = start_windlass("run", "study.yaml", cwd=lab)
     until(lambda: list((lab / "runs").glob("*/lease.json")))

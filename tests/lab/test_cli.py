@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from processes import make_lab, windlass
+from processes import make_lab, start_windlass, until, windlass
 from trainers import quadratic_study
 
 COMMANDS = [
@@ -15,8 +15,11 @@ COMMANDS = [
     ["run"],
     ["reindex"],
     ["doctor"],
+    ["why"],
+    ["approvals"],
+    *(["approvals", name] for name in ("approve", "reject")),
     *(["runs", name] for name in ("list", "show", "search", "compare", "replay", "cancel")),
-    *(["studies", name] for name in ("list", "check", "report", "schema", "example")),
+    *(["studies", name] for name in ("list", "check", "report", "retrace", "schema", "example")),
 ]
 
 
@@ -112,3 +115,105 @@ def test_unknown_runs_and_studies_are_told_with_the_next_command(lab: Path) -> N
 def test_json_events_of_a_run_are_one_line_each(lab: Path) -> None:
     lines = windlass("run", "quadratic", "--json", cwd=lab).stdout.splitlines()
     assert [json.loads(line)["event"] for line in lines] == ["stopped"]
+
+
+def test_why_tells_the_story_of_a_run(lab: Path) -> None:
+    told = windlass("why", "quadratic#4", cwd=lab).stdout
+    titles = ("In short", "Strategy", "Proposal", "Forecast", "Votes", "Decision", "Outcome", "What it meant", "Next")
+    for title in (
+        "In short",
+        "Strategy",
+        "Proposal",
+        "Forecast",
+        "Votes",
+        "Decision",
+        "Outcome",
+        "What it meant",
+        "Next",
+    ):
+        assert f"## {title}\n" in told, title
+    as_data = json.loads(windlass("why", "quadratic#4", "--json", cwd=lab).stdout)
+    assert as_data["number"] == 4 and as_data["run"]["status"] == "completed"
+    assert as_data["decision"]["votes"] and as_data["decision"]["run_id"] in told
+    by_id = windlass("why", as_data["run"]["id"][-10:], cwd=lab).stdout
+    assert by_id.startswith("# Why #4 of study quadratic")
+
+
+def test_why_knows_what_it_does_not_know(lab: Path) -> None:
+    assert "Did you mean 'quadratic'?" in windlass("why", "quadratik#1", cwd=lab, code=1).stderr
+    assert "no decision #99; it has #1 to #4" in windlass("why", "quadratic#99", cwd=lab, code=1).stderr
+    assert "windlass runs list" in windlass("why", "zzz", cwd=lab, code=1).stderr
+
+
+def test_the_story_fits_a_terminal_of_a_hundred_columns(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rendered as a terminal would show it; commands alone may be longer, so that they can be copied."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    from windlass.cli import blocks
+    from windlass.lab import Lab
+
+    written = StringIO()
+    with Lab(lab) as opened:
+        explained = opened.explain("quadratic#4")
+    monkeypatch.setattr(blocks, "stdout", Console(file=written, force_terminal=True, width=100))
+    monkeypatch.setattr(blocks, "Console", lambda **given: Console(**given, file=written, color_system=None))
+    blocks.out_sections(explained.title, explained.sections())
+    lines = written.getvalue().splitlines()
+    assert {"Votes", "Outcome"} <= {line.strip() for line in lines}
+    assert max(len(line) for line in lines if not line.startswith("  windlass ")) <= 100
+    assert any(line.startswith("  windlass runs show") for line in lines)
+
+
+def test_a_study_retraces_to_the_bit_and_a_changed_log_is_told(tmp_path: Path) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    made = make_lab(tmp_path / "lab", quadratic_study(tmp_path, budget={"runs": 6}))
+    windlass("run", "study.yaml", cwd=made)
+    assert "come out the same, to the bit" in windlass("studies", "retrace", "quadratic", cwd=made).stdout
+    with closing(sqlite3.connect(made / "windlass.db")) as database, database:
+        (text,) = database.execute("select body from decisions where number = 5").fetchone()
+        data = json.loads(text)
+        data["proposal"]["reason"] = "a hunch"
+        database.execute("update decisions set body = ? where number = 5", (json.dumps(data),))
+    told = windlass("studies", "retrace", "quadratic", cwd=made, code=3).stdout.splitlines()
+    assert len(told) == 2 and "#5 proposal" in told[0] and "a hunch" in told[0] and told[1].startswith("1 of ")
+    cycle = told[0].partition(":")[0].removeprefix("cycle ")
+    alone = windlass("studies", "retrace", "quadratic", "--cycle", cycle, "--json", cwd=made, code=3)
+    assert [one["same"] for one in json.loads(alone.stdout)] == [False]
+    assert "has no cycle 99" in windlass("studies", "retrace", "quadratic", "--cycle", "99", cwd=made, code=1).stderr
+
+
+def test_what_waits_is_approved_or_rejected_while_the_study_goes_on(tmp_path: Path) -> None:
+    study = quadratic_study(tmp_path, budget={"runs": 2, "concurrent": 2}, autonomy="manual")
+    made = make_lab(tmp_path / "lab", study)
+    assert "Nothing waits" in windlass("approvals", cwd=made).stderr
+    driving = start_windlass("run", "study.yaml", "--json", cwd=made)
+
+    def waiting() -> list[int]:
+        return [one["number"] for one in json.loads(windlass("approvals", "--json", cwd=made).stdout)]
+
+    first, second = until(lambda: len(found := waiting()) == 2 and found)
+    listed = windlass("approvals", cwd=made).stdout
+    assert f"## quadratic#{first}" in listed and "proposed by" in listed and "It fails with a probability" in listed
+    assert (
+        "Missing option '--reason'" in windlass("approvals", "approve", f"quadratic#{first}", cwd=made, code=2).stderr
+    )
+    answered = windlass("approvals", "approve", f"quadratic#{first}", "--reason", "go on", cwd=made)
+    assert answered.stdout == f"approved quadratic#{first}\n"
+    windlass("approvals", "reject", f"quadratic#{second}", "--reason", "not that", cwd=made)
+    again = windlass("approvals", "approve", f"quadratic#{second}", "--reason", "after all", cwd=made, code=1)
+    assert f"#{second}" in again.stderr and "not that" in again.stderr, "it is answered"
+    (third,) = until(lambda: len(found := waiting()) == 1 and found)
+    windlass("approvals", "approve", f"quadratic#{third}", "--reason", "fine", "--json", cwd=made)
+    output, _ = driving.communicate(timeout=60)
+    assert driving.returncode == 0
+    events = [json.loads(line) for line in output.splitlines()]
+    told = [(e["number"], e["approved"], e["reason"]) for e in events if e["event"] == "answered"]
+    assert sorted(told) == [(first, True, "go on"), (second, False, "not that"), (third, True, "fine")]
+    assert any(e["event"] == "waiting" and first in e["numbers"] for e in events)
+    assert "not that" in windlass("why", f"quadratic#{second}", cwd=made).stdout
+    late = windlass("approvals", "approve", f"quadratic#{second}", "--reason", "late", cwd=made, code=1)
+    assert "finished" in late.stderr

@@ -272,7 +272,7 @@ def test_learning_curves_come_from_journals_with_their_spikes(tmp_path: Path) ->
     assert curves.curves[2].diverged_at == 2.0
     report = make_report(runs, tmp_path)
     assert "Learning curves" in report.markdown() and "▁" in report.markdown()
-    names = {t.get("name") for t in Page(report.html()).figures[-1]["data"]}
+    names = {t.get("name") for t in Page(report.html()).figures[-2]["data"]}
     assert {"completed", "failed"} <= names
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from studyruns import diverged, make_run
-from windlass.records.run import Failure, FailureKind, MetricSummary, RunRecord
+from windlass.records.run import EarlyStop, Failure, FailureKind, MetricSummary, RunRecord, Status
 from windlass.runs.folder import RunFolder
 from windlass.runs.replay import ReplayVerdict, Reproduction, replay_verdict
 
@@ -89,6 +89,51 @@ def test_another_ending_is_drift_whatever_the_metrics_say() -> None:
 def test_a_failure_that_comes_again_is_reproduced() -> None:
     first = make_run(1, failure=diverged())
     assert judge(first, replace(first, id="again")).overall is BIT_EQUAL
+
+
+def stopped(folder: RunFolder, losses: list[float], **fields: Any) -> RunRecord:
+    """A run that logged ``losses`` from step 1 on, and was then stopped early."""
+    log(folder, losses)
+    stop = EarlyStop(metric="loss", step=len(losses), value=losses[-1], rule="median", reason="worse than half")
+    summary = MetricSummary(last=losses[-1], min=min(losses), max=max(losses), step=len(losses), count=len(losses))
+    return make_run(1, status=Status.STOPPED, stopped_early=stop, metrics={"loss": summary}, **fields)
+
+
+def log(folder: RunFolder, losses: list[float]) -> None:
+    folder.path.mkdir()
+    events = ({"time": 1.0, "step": step, "metrics": {"loss": loss}} for step, loss in enumerate(losses, start=1))
+    folder.journal_file.write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+@pytest.mark.parametrize(
+    ("again", "verdict"),
+    [
+        ([5.0, 4.0, 0.5], BIT_EQUAL),
+        ([5.0, 4.0 + 1e-12, 0.5], WITHIN),
+        ([5.0, 3.0, 0.5], DRIFT),
+        ([5.0], DRIFT),
+    ],
+)
+def test_a_run_that_was_stopped_early_is_compared_where_it_stopped(
+    tmp_path: Path, again: list[float], verdict: Reproduction
+) -> None:
+    folders = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
+    original = stopped(folders[0], [5.0, 4.0])
+    log(folders[1], again)
+    replayed = ran({"loss": 0.4, "auc": 0.9})
+    seen = replay_verdict(original, replayed, *folders, tolerance=1e-9)
+    assert (seen.overall, seen.reasons) == (verdict, ())
+    assert [m.metric for m in seen.metrics] == ["loss"], "of what came later there is nothing to compare"
+    assert "stopped early, at step 2" in seen.markdown()
+    json.dumps(seen.to_dict(), allow_nan=False)
+
+
+def test_a_stopped_run_whose_replay_fails_drifts(tmp_path: Path) -> None:
+    folders = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
+    original = stopped(folders[0], [5.0, 4.0])
+    log(folders[1], [5.0, 4.0])
+    seen = replay_verdict(original, ran({"loss": 4.0}, failure=diverged()), *folders)
+    assert seen.overall is DRIFT and seen.reasons[0] == "the original is stopped, the replay failed (diverged)"
 
 
 def test_another_config_or_seed_is_no_replay() -> None:

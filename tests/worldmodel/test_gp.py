@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from windlass.worldmodel import GaussianProcess
-from windlass.worldmodel.gp import FLOOR, JITTER, MEAN_VARIANCE, Density, Fit, default_start
+from windlass.worldmodel.gp import FLOOR, JITTER, MEAN_VARIANCE, Density, Fit, rough_start, sample, smooth_start
 
 GROUPS = np.array([0, 1, 2, 2, 2])  # two ordered dimensions, one with three values
 
@@ -97,10 +97,15 @@ def test_learning_finds_which_dimensions_matter_and_how_much_noise_there_is() ->
     F = rng.random((80, 3))
     y = np.sin(7 * F[:, 0]) + rng.normal(0, 0.3, 80)
     y = (y - y.mean()) / y.std()
-    fit = Fit.of(F, y, np.arange(3), np.zeros(80), [default_start(3)])
-    lengths = np.exp(fit.theta[:3])
-    assert lengths[0] < 0.3 * lengths[1:].min()
-    assert math.exp(fit.theta[4]) == pytest.approx(0.09 / (0.09 + 0.5), rel=0.5)
+    density = Density(F, y, np.arange(3), np.zeros(80))
+    fits = [Fit.of(density, start) for start in (smooth_start(3), rough_start(3))]
+    fit = min(fits, key=lambda one: one.value)
+    members = [fit.theta, *sample(density, fit.theta, 4, np.random.default_rng(0))]
+    for theta in members:
+        lengths = np.exp(theta[:3])
+        assert lengths[0] < 0.4 * lengths[1:].min()
+        assert math.exp(theta[4]) == pytest.approx(0.09 / (0.09 + 0.5), rel=0.7)
+    assert len({theta.tobytes() for theta in members}) > 2
 
 
 def test_more_known_noise_means_less_weight() -> None:

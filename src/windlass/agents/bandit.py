@@ -2,7 +2,8 @@
 
 The lead arm keeps what the others do not get. Another arm's share lies between ``FLOOR`` and its ceiling: ceiling
 times twice the probability that its proposals are worth more than the lead's (at most the ceiling). Worth is a Beta
-posterior of the arm's credit with the prior's mean and weight; probabilities take the two posteriors as normal.
+posterior of the arm's credit with the prior's mean and weight, less the credit's penalty for proposals that were
+rejected; probabilities take the two posteriors as normal.
 Arms turn up by the golden-ratio sequence instead of random numbers, so that each gets its share as evenly as may be.
 """
 
@@ -78,8 +79,8 @@ def turn(number: int, seed: int, of: Mapping[str, Share]) -> str:
 
 
 def _posterior(prior: Prior, credit: Credit | None) -> tuple[float, float]:
-    """Mean and variance of a Beta posterior."""
-    good = prior.worth * prior.weight + (credit.good if credit else 0.0)
-    bad = (1 - prior.worth) * prior.weight + (credit.cases - credit.good if credit else 0.0)
-    total = good + bad
-    return good / total, good * bad / (total * total * (total + 1))
+    """Mean and variance of an arm's worth."""
+    cases, reward, penalty = (credit.cases, credit.good, credit.facts.get("penalty", 0.0)) if credit else (0, 0.0, 0.0)
+    total = prior.weight + cases
+    mean = (prior.worth * prior.weight + reward) / total
+    return mean - penalty, mean * (1 - mean) / (total + 1)

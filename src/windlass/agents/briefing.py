@@ -23,6 +23,7 @@ from windlass.records.content import digest, flatten
 from windlass.records.decision import Decision, Outcome, Proposal
 from windlass.records.forecast import Forecast, Prediction
 from windlass.records.lessons import LearnedConstraint, Pattern
+from windlass.records.parameters import Parameter
 from windlass.records.ranking import Standing, counted_score
 from windlass.records.region import Region
 from windlass.records.run import RunRecord, Status
@@ -30,7 +31,7 @@ from windlass.records.run import RunRecord, Status
 #: most characters of each block, its fences aside; with the templates, a prompt has at most ``LONGEST_PROMPT``
 LIMITS = {
     "study": 1_000,
-    "space": 2_600,
+    "space": 2_900,
     "rules": 900,
     "lessons": 1_200,
     "best": 1_300,
@@ -93,10 +94,7 @@ def _fill(name: str, parts: Mapping[str, str]) -> str:
 
 
 def _fence(quoted: list[str]) -> str:
-    fence = digest(quoted)[:16]
-    while any(fence in line for line in quoted):
-        fence = digest(fence)[:16]
-    return fence
+    return digest(quoted)[:16]
 
 
 def _fenced(lines: Iterable[str], fence: str) -> str:
@@ -120,15 +118,16 @@ def _common(situation: Situation) -> dict[str, list[str]]:
     standings = situation.lessons.progress.standings
     return {
         "study": _study(situation),
-        "space": [
-            f"{name}: {_json(one.model_dump(mode='json', exclude_defaults=True, exclude_none=True))}"
-            for name, one in situation.space.parameters.items()
-        ],
+        "space": [f"{name}: {_json(_domain(one))}" for name, one in situation.space.parameters.items()],
         "rules": _rules(situation),
         "lessons": _lessons(situation),
         "best": [_standing(situation, one) for one in standings[:8]],
         "failures": _failures(situation),
     }
+
+
+def _domain(one: Parameter) -> dict[str, Any]:
+    return {"type": one.type, **one.model_dump(mode="json", exclude_defaults=True, exclude_none=True)}
 
 
 def _study(situation: Situation) -> list[str]:

@@ -15,6 +15,7 @@ from windlass.records.ranking import Standing
 from windlass.space.space import Space
 
 CANDIDATES = 200  #: drawn for one proposal; the world model's favourite is proposed
+AT_LEAST = 0.5  #: of what the world model's own suggestion promises; proposers with less leave it the slot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +71,13 @@ def completed(space: Space, known: Values, rng: np.random.Generator) -> dict[str
 
 
 def most_promising(
-    situation: Situation, candidates: Iterable[Candidate], taken: Sequence[Values]
-) -> tuple[Candidate, float | None] | None:
-    """The acceptable candidate of the highest merit that is not ``taken``, with the merit.
+    situation: Situation, candidates: Iterable[Candidate], taken: Sequence[Values], seed: Sequence[int]
+) -> tuple[Candidate, dict[str, float]] | None:
+    """The acceptable candidate of the highest merit that is not ``taken``, with the numbers behind it.
 
-    The first one, without a merit, while the world model is not usable; None where none is acceptable.
+    None where none is acceptable, and where the world model itself has something to suggest that promises more than
+    1 / ``AT_LEAST`` times as much. While the world model is not usable: the first candidate, without numbers.
+    ``seed``: of the world model's suggestion.
     """
     distinct: list[Candidate] = []
     seen = {repr(sorted(values.items())) for values in taken}
@@ -83,12 +86,19 @@ def most_promising(
             seen.add(key)
             distinct.append(candidate)
     if not distinct or not situation.world.usable:
-        return next(((c, None) for c in distinct if situation.acceptable(c.values)), None)
+        return next(((c, {}) for c in distinct if situation.acceptable(c.values)), None)
     merits = situation.world.merit([candidate.values for candidate in distinct])
-    for i in np.argsort(-merits, kind="stable"):
-        if situation.acceptable(distinct[i].values):
-            return distinct[i], float(merits[i])
-    return None
+    order = np.argsort(-merits, kind="stable")
+    best = next((i for i in order if situation.acceptable(distinct[i].values)), None)
+    if best is None:
+        return None
+    numbers = {"merit": float(merits[best]), "candidates": float(len(distinct))}
+    rival = situation.world.suggest(1, seed=seed, acceptable=situation.acceptable)
+    if rival:
+        numbers["suggested_merit"] = rival[0].merit
+        if merits[best] < rival[0].merit + math.log(AT_LEAST):
+            return None
+    return distinct[best], numbers
 
 
 def expectation(situation: Situation, values: Values) -> tuple[float, float] | None:

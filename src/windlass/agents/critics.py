@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from statistics import median
 from typing import Any, ClassVar
@@ -17,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from windlass.agents.nearness import NEAR, Neighbour, SameObjects, neighbours
+from windlass.agents.odds import chance_above, chance_to_lead, seconds_left
 from windlass.agents.situation import Critic, Situation, World
 from windlass.errors import ConfigRejected
 from windlass.records.content import canonical, digest, flatten
 from windlass.records.decision import Incident, Proposal, Stance, Vote
-from windlass.records.forecast import Forecast, Prediction
+from windlass.records.forecast import Forecast
 from windlass.records.lessons import Pattern
 from windlass.records.region import same
 from windlass.records.run import FailureKind, RunRecord, Status
@@ -32,42 +32,12 @@ REFERENCE = 64  #: configs drawn at random that a merit is compared with
 HOPELESS = 0.01  #: chance to beat the best below which a run is not for its result
 RISKY = 0.5  #: P(fails) from which a run has to be worth the risk
 WORTH = 0.02  #: chance to run and be the new best that is worth a risk
+DOUBT = 0.5  #: confidence of a vote that has little to go by
 FAINT = 0.05  #: least confidence of an approval, so that it still counts as a vote
 SHOWN = 5  #: run ids in one piece of evidence, at most
 
 #: failures that the config is not to blame for
 CHANCE_FAILURES = (FailureKind.KILLED, FailureKind.LOST)
-
-
-def chance_above(prediction: Prediction, level: float) -> float:
-    """P(observation > ``level``): a normal distribution, stretched piecewise to meet the five percentiles."""
-    points = (prediction.p5, prediction.p25, prediction.p50, prediction.p75, prediction.p95)
-    z = (-1.6448536269514722, -0.6744897501960817, 0.0, 0.6744897501960817, 1.6448536269514722)
-    i = min(max(bisect_right(points, level) - 1, 0), len(points) - 2)
-    if not points[i] < points[i + 1]:
-        return 1.0 if level < points[i] else 0.0
-    at = z[i] + (level - points[i]) / (points[i + 1] - points[i]) * (z[i + 1] - z[i])
-    return 0.5 * math.erfc(at / math.sqrt(2))
-
-
-def chance_to_lead(situation: Situation, forecast: Forecast) -> float | None:
-    """P(a completed run keeps the guards and scores above the best); None where there is no best or no forecast.
-
-    None with several objectives, too: a run that adds to the front need not have the best sum.
-    """
-    best = situation.lessons.progress.best_score
-    if best is None or forecast.score is None or len(situation.study.objectives) > 1:
-        return None
-    return forecast.keeps_guards * chance_above(forecast.score, best)
-
-
-def seconds_left(situation: Situation) -> float | None:
-    """Wall time that the settled runs leave of the budget, all slots having been busy; None without such a budget."""
-    budget = situation.study.budget
-    if budget.wall_time is None:
-        return None
-    used = math.fsum(run.duration_s or 0.0 for run in situation.runs if run.status.terminal)
-    return max(0.0, budget.wall_time - used / budget.concurrent)
 
 
 def purpose(proposal: Proposal) -> str | None:
@@ -134,11 +104,11 @@ class WorldCritic(_Voter):
             promises += f", {chance:.1%} chance to beat the best"
         enough = 0.1 if proposal.proposer == "explorer" else 0.5
         if share >= enough or (chance is not None and chance >= WORTH):
-            return self._vote(Stance.APPROVE, max(share, RISKY), promises, **evidence)
+            return self._vote(Stance.APPROVE, max(share, DOUBT), promises, **evidence)
         if proposal.proposer == "bayesian":
             return self._abstain(f"{promises}; but it is the world model's own choice", **evidence)
         if chance is None or chance >= HOPELESS:
-            return self._vote(Stance.REVISE, RISKY, f"{promises}: there is better to try", **evidence)
+            return self._vote(Stance.REVISE, DOUBT, f"{promises}: there is better to try", **evidence)
         return self._vote(Stance.REJECT, 1 - share, f"{promises}: hopeless", **evidence)
 
 
@@ -290,8 +260,8 @@ class NoveltyCritic(_Voter):
             return self._vote(Stance.REJECT, 0.9, reason, **evidence)
         reason = f"within {NEAR:.0%} of run {near[0].run_id} in every parameter"
         if proposal.proposer == "explorer":
-            return self._vote(Stance.REVISE, 0.5, f"{reason}: nothing to explore there", **evidence)
-        return self._vote(Stance.APPROVE, 0.5, f"{reason}, which has not failed: a refinement", **evidence)
+            return self._vote(Stance.REVISE, DOUBT, f"{reason}: nothing to explore there", **evidence)
+        return self._vote(Stance.APPROVE, DOUBT, f"{reason}, which has not failed: a refinement", **evidence)
 
     def _repeat(self, situation: Situation, proposal: Proposal, key: str, twin: str | None) -> Vote:
         if twin is None:
@@ -347,7 +317,7 @@ class HypothesisCritic(_Voter):
             reason = f"names none of what it changes ({', '.join(changed[:SHOWN]) or 'nothing'})"
             return self._vote(Stance.REVISE, 0.6, reason, **evidence)
         if not metrics and direction is None:
-            return self._vote(Stance.REVISE, 0.5, "states neither a metric nor a direction", **evidence)
+            return self._vote(Stance.REVISE, DOUBT, "states neither a metric nor a direction", **evidence)
         moved = [one for one in _moved_into(situation, values, before) if set(one.region.root) <= set(changed)]
         against = [one for one in moved if one.high < 0]
         supporting = [one for one in moved if one.low > 0]

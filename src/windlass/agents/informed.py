@@ -1,9 +1,9 @@
-"""Proposers that build on results: what the world model promises, and what good runs have in common."""
+"""Proposers that look for better configs where results point: the world model, steps, recombinations."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,13 +18,12 @@ from windlass.agents.candidates import (
     leaders,
     most_promising,
 )
-from windlass.agents.race import race
 from windlass.agents.situation import Situation, Values
 from windlass.records.decision import Proposal
 from windlass.records.lessons import Pattern as Found
 from windlass.records.parameters import CategoricalParameter, FloatParameter, IntParameter, SetParameter
 from windlass.records.region import Contains, Interval, OneOf
-from windlass.space.parameters import canonical_value, from_unit, sizes, to_unit, width
+from windlass.space.parameters import from_unit, sizes, to_unit
 from windlass.space.space import Space
 
 IMPOSED = 0.5  #: chance that a recombination takes up each pattern found to help
@@ -66,18 +65,20 @@ class LocalExploiter:
     name: ClassVar[str] = "local"
 
     def propose(self, situation: Situation, numbers: Sequence[int]) -> list[Proposal]:
-        progress = situation.lessons.progress
+        progress, seed = situation.lessons.progress, situation.study.seed
         parents = leaders(situation, max(3, len(progress.standings) // 5))
         if not parents:
             return []
         widest = max(0.04, 0.3 / math.sqrt(1 + progress.settled / situation.space.dimensions))
         taken, proposals = list[Values](), list[Proposal]()
         for number in numbers:
-            rng = np.random.default_rng([situation.study.seed, number, 2])
-            chosen = most_promising(situation, self._steps(situation.space, parents, widest, rng), taken)
+            rng = np.random.default_rng([seed, number, 2])
+            chosen = most_promising(
+                situation, self._steps(situation.space, parents, widest, rng), taken, [seed, number, 2]
+            )
             if chosen is None:
                 continue
-            candidate, merit = chosen
+            candidate, promise = chosen
             parent: Leader = candidate.origin
             moved = _differences(parent.values, candidate.values)
             taken.append(candidate.values)
@@ -94,7 +95,7 @@ class LocalExploiter:
                         "parent_score": parent.standing.score,
                         "width": widest,
                         "moved": moved,
-                        **_merit(merit),
+                        **promise,
                     },
                 )
             )
@@ -115,18 +116,20 @@ class Pattern:
     name: ClassVar[str] = "pattern"
 
     def propose(self, situation: Situation, numbers: Sequence[int]) -> list[Proposal]:
-        progress = situation.lessons.progress
+        progress, seed = situation.lessons.progress, situation.study.seed
         parents = leaders(situation, max(4, len(progress.standings) // 5))
         if len(parents) < 2:
             return []
         helpful = [pattern for pattern in situation.lessons.patterns if pattern.low > 0]
         taken, proposals = list[Values](), list[Proposal]()
         for number in numbers:
-            rng = np.random.default_rng([situation.study.seed, number, 4])
-            chosen = most_promising(situation, self._crossings(situation.space, parents, helpful, rng), taken)
+            rng = np.random.default_rng([seed, number, 4])
+            chosen = most_promising(
+                situation, self._crossings(situation.space, parents, helpful, rng), taken, [seed, number, 4]
+            )
             if chosen is None:
                 continue
-            candidate, merit = chosen
+            candidate, promise = chosen
             pair, imposed = candidate.origin
             taken.append(candidate.values)
             ids = [one.standing.run.id for one in pair]
@@ -150,7 +153,7 @@ class Pattern:
                             {"parameters": list(p.region.root), "effect": p.effect, "runs": list(p.runs[:5])}
                             for p in imposed
                         ],
-                        **_merit(merit),
+                        **promise,
                     },
                 )
             )
@@ -168,101 +171,6 @@ class Pattern:
             for pattern in imposed:
                 known |= inside(space, pattern, known, rng)
             yield Candidate(values=space.repair(completed(space, known, rng)), origin=((first, second), tuple(imposed)))
-
-
-class Ablation:
-    """Takes one change of the champion back, to learn whether it matters: the one whose effect is least known.
-
-    Changes are counted from the study's baseline; where the baseline does not set a parameter, from the middle of its
-    range (a category: the middle choice).
-    """
-
-    name: ClassVar[str] = "ablation"
-
-    def propose(self, situation: Situation, numbers: Sequence[int]) -> list[Proposal]:
-        champions = leaders(situation, 1)
-        if not champions:
-            return []
-        (champion,) = champions
-        candidates = self._reversals(situation.space, champion)
-        candidates = [one for one in candidates if situation.acceptable(one.values)]
-        expected = {name: (math.nan, math.nan) for name in (one.origin for one in candidates)}
-        if candidates and situation.world.usable:
-            mean, sd = situation.world.expected_score([one.values for one in candidates])
-            expected = {c.origin: (float(m), float(s)) for c, m, s in zip(candidates, mean, sd, strict=True)}
-            candidates.sort(key=lambda one: -expected[one.origin][1])
-        return [self._explained(situation, champion, one, expected[one.origin]) for one in candidates[: len(numbers)]]
-
-    def _reversals(self, space: Space, champion: Leader) -> list[Candidate]:
-        reference = {name: from_unit(one, [0.5] * width(one)) for name, one in space.parameters.items()}
-        reference |= {name: value for name, value in space.fixed.items() if name in space.parameters}
-        reversals = []
-        for name, value in champion.values.items():
-            back = canonical_value(space.parameters[name], reference[name])
-            if back != value:
-                values = space.active({**reference, **champion.values, name: back})
-                reversals.append(Candidate(values=space.repair(values), origin=name))
-        return reversals
-
-    def _explained(
-        self, situation: Situation, champion: Leader, one: Candidate, expected: tuple[float, float]
-    ) -> Proposal:
-        name, run = one.origin, champion.standing.run.id
-        now, back = champion.values[name], one.values[name]
-        evidence: dict[str, Any] = {"champion": run, "parameter": name, "from": now, "to": back}
-        hypothesis = f"{name}={now!r} instead of {back!r} is what the champion {run} gains from"
-        known = ""
-        if math.isfinite(expected[0]):
-            lost = champion.standing.score - expected[0]
-            effect = "lowers" if lost >= 0 else "raises"
-            hypothesis = f"taking {name} back from {now!r} to {back!r} {effect} the score by about {abs(lost):.3g}"
-            known = f"; its effect is the least known of the champion's changes, +- {expected[1]:.3g}"
-            evidence |= {"expected_score": expected[0], "sd": expected[1], "champion_score": champion.standing.score}
-        return Proposal(
-            values=one.values,
-            proposer=self.name,
-            reason=f"run {run}, the champion, with {name} back at {back!r} (from {now!r}){known}",
-            evidence={"hypothesis": hypothesis, **evidence},
-        )
-
-
-class Repeat:
-    """Runs a leader again with another seed, where the race is close for the noise. See ``windlass.agents.race``."""
-
-    name: ClassVar[str] = "repeat"
-
-    def propose(self, situation: Situation, numbers: Sequence[int]) -> list[Proposal]:
-        proposals, taken = list[Proposal](), list[str]()
-        for _ in numbers:
-            now = race(situation, taken)
-            if now is None or not now.worthwhile:
-                break
-            run = now.candidate.standing.run
-            taken.append(run.id)
-            origin = "measured" if now.measured else "estimated by the world model, to be measured by this repeat"
-            rival, leader = now.rival.standing.run.id, now.leader.standing.run.id
-            proposals.append(
-                Proposal(
-                    values=now.candidate.values,
-                    proposer=self.name,
-                    repeats=run.id,
-                    reason=(
-                        f"run {now.runs + 1} of at most {situation.study.repeats} of this config: {rival} is"
-                        f" {now.chance:.0%} likely to be better than the leader {leader}, at a noise of"
-                        f" {now.noise_sd:.3g} ({origin}); one more run is worth {now.worth:.3g}"
-                    ),
-                    evidence={
-                        "leader": leader,
-                        "rival": rival,
-                        "chance": now.chance,
-                        "noise_sd": now.noise_sd,
-                        "measured": now.measured,
-                        "worth": now.worth,
-                        "runs": now.runs,
-                    },
-                )
-            )
-        return proposals
 
 
 def inside(space: Space, pattern: Found, known: Values, rng: np.random.Generator) -> dict[str, Any]:
@@ -321,10 +229,6 @@ def _differences(old: Values, new: Values) -> list[str]:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
-
-
-def _merit(merit: float | None) -> Mapping[str, float]:
-    return {} if merit is None else {"merit": merit, "candidates": CANDIDATES}
 
 
 def _outlook(situation: Situation, values: Values) -> str:

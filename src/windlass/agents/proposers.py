@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from windlass.agents.candidates import values_of
-from windlass.agents.informed import Ablation, Bayesian, LocalExploiter, Pattern, Repeat
+from windlass.agents.champion import Ablation, Repeat
+from windlass.agents.informed import Bayesian, LocalExploiter, Pattern
 from windlass.agents.situation import Proposer, Situation, Values
 from windlass.records.decision import Proposal
 from windlass.space.space import Space

@@ -54,7 +54,8 @@ def race(situation: Situation, taken: Collection[str] = ()) -> Race | None:
     """The race as it stands, or None where another run of a leader could tell nothing.
 
     That is: fewer than two configs with a result; no noise (repeats that came back equal settle it) or none that
-    matters beside what parts the best quarter of the scores; a first repeat still under way; ``Study.repeats`` runs of each leader.
+    matters beside what parts the best quarter of the scores; a first repeat still under way; or ``Study.repeats``
+    runs of each leader.
     ``taken``: first runs of configs that get another run already.
     """
     study, progress = situation.study, situation.lessons.progress

@@ -21,8 +21,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from windlass.agents.critics import chance_above, seconds_left
 from windlass.agents.nearness import neighbours
+from windlass.agents.odds import chance_above, seconds_left
 from windlass.agents.panel import needs_person
 from windlass.agents.situation import Situation
 from windlass.records.content import flatten

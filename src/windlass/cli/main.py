@@ -13,8 +13,8 @@ import typer
 from rich.markup import escape
 
 from windlass import __version__
-from windlass.cli import runs, studies
-from windlass.cli.show import out, say
+from windlass.cli import approvals, runs, studies
+from windlass.cli.show import json_out, out, say
 from windlass.errors import WindlassError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ collected and compared; the best is kept.
 )
 app.add_typer(runs.app, name="runs")
 app.add_typer(studies.app, name="studies")
+app.add_typer(approvals.app, name="approvals")
 
 
 @app.callback(invoke_without_command=True)
@@ -94,6 +95,32 @@ def run(
             for number, handler in previous.items():
                 signal.signal(number, handler)
         show.ending(record)
+
+
+@app.command()
+def why(
+    reference: Annotated[
+        str, typer.Argument(metavar="REF", help="A run's id, a part of it, 'latest', or STUDY#NUMBER.")
+    ],
+    lab: runs.LabOption = None,
+    as_json: runs.JsonOption = False,
+) -> None:
+    """Why a run was made, or a proposal was not: strategy, proposer, forecast, votes, decision, and what came of it.
+
+    [bold]Examples[/bold]
+
+      windlass why latest
+      windlass why digits#14 --json
+    """
+    from windlass.cli.blocks import out_sections
+    from windlass.lab import Lab
+
+    with Lab(lab) as opened:
+        explained = opened.explain(reference)
+    if as_json:
+        json_out(explained.to_dict())
+    else:
+        out_sections(explained.title, explained.sections())
 
 
 @app.command()

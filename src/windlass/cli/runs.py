@@ -114,6 +114,7 @@ def show(run_id: RunArgument = "latest", lab: LabOption = None, as_json: JsonOpt
     out_markdown(run_summary(run, folder))
     if decision:
         out(f"\nDecided as #{decision.number} by {decision.proposal.proposer}: {decision.proposal.reason}")
+        out(f"The whole story: windlass why {run.id}")
     out(f"Folder: {folder.path}")
 
 

@@ -1,8 +1,9 @@
-"""``windlass studies``: list, check, report, schema, example."""
+"""``windlass studies``: list, check, report, retrace, schema, example."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +11,11 @@ import typer
 from rich.table import Table
 
 from windlass.cli.runs import JsonOption, LabOption
-from windlass.cli.show import json_out, out, out_table, say
-from windlass.errors import MissingExtra
+from windlass.cli.show import Progress, json_out, out, out_table, say
+from windlass.errors import DriftError, MissingExtra
 from windlass.lab import Lab
 
-app = typer.Typer(no_args_is_help=True, help="The questions: list, check and report studies.")
+app = typer.Typer(no_args_is_help=True, help="The questions: list, check, report and retrace studies.")
 
 
 @app.command("list")
@@ -88,6 +89,44 @@ def report(
         out(told.summary())
     for file in written:
         say(f"wrote {folder / file}")
+
+
+@app.command()
+def retrace(
+    name: Annotated[str, typer.Argument(help="A study's name.")],
+    cycle: Annotated[int | None, typer.Option("--cycle", min=1, help="Only this cycle.")] = None,
+    lab: LabOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Decide every cycle again from its log and compare. Exit code 3 where one comes out differently.
+
+    [bold]Examples[/bold]
+
+      windlass studies retrace digits
+      windlass studies retrace digits --cycle 7 --json
+    """
+    cycles = []
+    with Lab(lab) as opened:
+        total = 1 if cycle is not None else opened.study(name).cycles
+        with Progress(f"retracing {name}") as progress:
+            for done, one in enumerate(opened.retrace(name, cycle), 1):
+                progress(done, max(done, total))
+                cycles.append(one)
+                if not one.same and not as_json:
+                    for difference in one.differences:
+                        out(f"cycle {one.cycle}: {difference}")
+    differing = sum(not one.same for one in cycles)
+    if as_json:
+        json_out([asdict(one) for one in cycles])
+    elif not cycles:
+        say(f"Study {name} has no cycle yet. Start it: windlass run {name}")
+    elif differing:
+        out(f"{differing} of {len(cycles)} cycles come out differently")
+    else:
+        decisions = sum(one.decisions for one in cycles)
+        out(f"{len(cycles)} cycles with {decisions} decisions come out the same, to the bit")
+    if differing:
+        raise typer.Exit(DriftError.exit_code)
 
 
 @app.command()

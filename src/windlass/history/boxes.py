@@ -2,9 +2,11 @@
 
 Symbols: n runs that count, F of them failed; a box holds k failed and s survived ones. Were failures independent of
 the config, the number of failed runs in a box would be hypergeometric, so P(K >= k | n, F, k + s) says how surprising
-the box is (Fisher's exact test). A box that was searched for is surprising by luck: the probability is multiplied with
-the number of boxes of its shape that could have been found (Bonferroni), once for each choice made: which axes, which
-ends or which categories. Runs count only where all axes of the box are active.
+the box is (Fisher's exact test). The base rate may change as a search settles, or while a machine has a fault; so the
+test is stratified: n, F and k + s are those of ``BLOCK`` runs after each other, and K is the sum over the blocks. A box
+that was searched for is surprising by luck: the probability is multiplied with the number of boxes of its shape that
+could have been found (Bonferroni), once for each choice made: which axes, which ends or which categories. Runs count
+only where all axes of the box are active.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -23,9 +25,11 @@ from windlass.history.table import Axis, Floats, Mask
 
 SURVIVOR = 9.0  #: failed runs that outweigh one survivor in a box
 GOOD = 1e6  #: the same for a survivor that is among the better half: it is never given up
-TRIFLE = 1e-6  #: weight of a failed run that is like one before it
+TRIFLE = 1e-6  #: weight of a failed run whose config failed before
 THRESHOLDS = 10  #: values of an axis that the coarse search looks at; what it finds is then made exact
 SWEEPS = 2  #: over the axes of a box, to make it exact
+BLOCK = 15  #: runs, by number, that are compared with each other
+LOOKS = 5  #: boxes of the coarse search that are tested
 SUPPORT = 6  #: different failed runs in a box, at least
 
 
@@ -59,15 +63,17 @@ class Evidence:
     """The runs a search looks at; shape (n,)."""
 
     axes: tuple[Axis, ...]
-    failed: Mask  #: failed runs, each unlike the others
-    survived: Mask  #: survivors, each unlike the others
+    failed: Mask  #: failed runs, one of each config
+    survived: Mask  #: survivors, one of each config
     weight: Floats  #: what a box gains by holding a run
+    block: npt.NDArray[np.int64]  #: which block a run is in
 
     @classmethod
     def of(cls, axes: tuple[Axis, ...], failed: Mask, survived: Mask, good: Mask, different: Mask) -> Evidence:
-        """``different``: runs that are not like an earlier one of the same fate."""
+        """``different``: the first run of each config and fate."""
         weight = np.where(different, 1.0, TRIFLE) * failed - SURVIVOR * survived - GOOD * good
-        return cls(axes=axes, failed=failed & different, survived=survived & different, weight=weight)
+        block = np.arange(len(failed)) // BLOCK
+        return cls(axes=axes, failed=failed & different, survived=survived & different, weight=weight, block=block)
 
     def without(self, inside: Mask) -> Evidence:
         return replace(
@@ -85,15 +91,13 @@ def most_surprising(evidence: Evidence, level: float) -> Box | None:
     grids = [_grid(axis, i, evidence) for i, axis in enumerate(evidence.axes)]
     usable = [grid for grid in grids if len(grid.sides)]
     pairs = [(a, b) for a, b in combinations(usable, 2) if _may_pair(evidence.axes[a.axis], evidence.axes[b.axis])]
-    best: tuple[float, tuple[Side, ...]] = (0.0, ())
-    for group in [*((grid,) for grid in usable), *pairs]:
-        found, sides = _coarse(evidence, group)
-        found += math.log(2 * max(len(usable) if len(group) == 1 else len(pairs), 1))
-        if found < best[0]:
-            best = (found, sides)
-    if not best[1]:
+    counts = (len(usable), len(pairs))
+    found = [_coarse(evidence, group) for group in [*((grid,) for grid in usable), *pairs]]
+    found = sorted((one for one in found if one.sides), key=lambda one: one.surprise)[:LOOKS]
+    tested = [replace(one, surprise=surprise(evidence, one.sides, counts)) for one in found]
+    if not tested:
         return None
-    box = _exact(evidence, best[1], (len(usable), len(pairs)))
+    box = _exact(evidence, min(tested, key=lambda one: one.surprise), counts)
     return box if box.surprise <= math.log(level) else None
 
 
@@ -159,12 +163,12 @@ def _may_pair(a: Axis, b: Axis) -> bool:
     return a.name != b.name or (a.member is not None and b.member is not None)
 
 
-def _coarse(evidence: Evidence, group: Sequence[_Grid]) -> tuple[float, tuple[Side, ...]]:
-    """The best of all boxes of the grids, by a quick estimate: s survivors cost what they weigh in failed runs."""
+def _coarse(evidence: Evidence, group: Sequence[_Grid]) -> Box:
+    """The best of all boxes of the grids by a quick estimate: one block, and s survivors cost what they weigh."""
     active = np.logical_and.reduce([grid.cell >= 0 for grid in group])
     failed = int((evidence.failed & active).sum())
     if failed < SUPPORT:
-        return 0.0, ()
+        return Box(sides=(), surprise=0.0)
     n = failed + int((evidence.survived & active).sum())
     cell = group[0].cell[active]
     for grid in group[1:]:
@@ -181,12 +185,13 @@ def _coarse(evidence: Evidence, group: Sequence[_Grid]) -> tuple[float, tuple[Si
     for i, grid in enumerate(group):
         estimate = estimate + grid.price.reshape([-1 if i == j else 1 for j in range(len(group))])
     where = np.unravel_index(int(np.argmin(estimate)), estimate.shape)
-    return float(estimate[where]), tuple(grid.sides[i] for grid, i in zip(group, where, strict=True))
+    sides = tuple(grid.sides[i] for grid, i in zip(group, where, strict=True))
+    return Box(sides=sides, surprise=float(estimate[where]))
 
 
-def _exact(evidence: Evidence, sides: tuple[Side, ...], counts: tuple[int, int]) -> Box:
+def _exact(evidence: Evidence, best: Box, counts: tuple[int, int]) -> Box:
     """The box with its ends at the best of all values instead of those of the coarse grid."""
-    best = Box(sides=sides, surprise=surprise(evidence, sides, counts))
+    sides = best.sides
     for _ in range(SWEEPS if len(sides) > 1 else 1):
         for i in range(len(sides)):
             for side in _better_sides(evidence, best.sides, i):
@@ -240,7 +245,7 @@ def surprise(evidence: Evidence, sides: Sequence[Side], counts: tuple[int, int])
     active = np.logical_and.reduce([axes[side.axis].active for side in sides])
     inside = np.logical_and.reduce([side.holds(axes) for side in sides])
     failed, survived = evidence.failed & active, evidence.survived & active
-    k, s = int((failed & inside).sum()), int((survived & inside).sum())
+    k = int((failed & inside).sum())
     if k < SUPPORT:
         return 0.0
     price = math.log(2 * max(counts[len(sides) - 1], 1))
@@ -253,18 +258,22 @@ def surprise(evidence: Evidence, sides: Sequence[Side], counts: tuple[int, int])
             price += math.log(2 * distinct) if one_sided else 2 * math.log(max(distinct, 2))
         else:
             price += math.log(math.comb(len(axis.choices), len(side.chosen)))
-    return log_tail(k, int(failed.sum()) + int(survived.sum()), int(failed.sum()), k + s) + price
+    blocks = [np.bincount(evidence.block[one]) for one in (failed | survived, failed, (failed | survived) & inside)]
+    size = min(map(len, blocks))
+    return log_tail(k, [tuple(one) for one in zip(*(b[:size].tolist() for b in blocks), strict=True)]) + price
 
 
-def log_tail(k: int, n: int, failed: int, drawn: int) -> float:
-    """log P(K >= k), where K of ``drawn`` runs are among ``failed`` of ``n`` (hypergeometric)."""
-    counts = np.arange(k, min(failed, drawn) + 1)
-    terms = _log_choose(failed, counts) + _log_choose(n - failed, drawn - counts) - _log_choose(n, np.array(drawn))
-    top = float(terms.max())
-    return min(0.0, top + math.log(float(np.exp(terms - top).sum())))
+def log_tail(k: int, blocks: Sequence[tuple[int, int, int]]) -> float:
+    """log P(K >= k): K is a sum of independent hypergeometric numbers, one for each block's (n, F, drawn)."""
+    chances = np.ones(1)
+    for block in blocks:
+        if block[2]:
+            chances = np.convolve(chances, _hypergeometric(*block))
+    return math.log(min(1.0, max(float(chances[k:].sum()), 1e-300)))
 
 
-def _log_choose(n: int, k: npt.NDArray[np.int64]) -> Floats:
-    possible = (k >= 0) & (k <= n)
-    clipped = np.clip(k, 0, n)
-    return np.where(possible, gammaln(n + 1) - gammaln(clipped + 1) - gammaln(n - clipped + 1), -np.inf)
+@lru_cache(maxsize=4096)
+def _hypergeometric(n: int, failed: int, drawn: int) -> Floats:
+    """P(K = 0), P(K = 1), ... of failed runs among ``drawn`` of n."""
+    ways = [math.comb(failed, k) * math.comb(n - failed, drawn - k) for k in range(min(failed, drawn) + 1)]
+    return np.array(ways) / math.comb(n, drawn)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,6 @@ LEVEL = 0.05  #: corrected probability of a region by chance, at most
 PURITY = 0.9  #: share of a region's runs that failed, at least
 BOUND = 0.6  #: lower end of that share's 95 % interval, at least
 MOST = 8  #: regions
-LIKE = 0.1  #: root mean square distance in the unit cube below which two runs of one fate count once
 REACH = 0.1  #: share of the way from the outermost failed run to the next survivor that a rounder end may take
 EDGE = 0.1  #: of the range: a failed run so near the range's end opens the interval
 FIRST_LOOK = 25  #: runs; what the history taught at so many, and at each doubling, may expire
@@ -242,36 +241,11 @@ def _median(scores: Floats) -> float:
 
 
 def _different(table: Table) -> Mask:
-    """Runs that are not like (nearer than ``LIKE`` to) an earlier one of the same fate that is counted.
-
-    Searches try many configs around the best; those are no evidence of their own about the rest of the space.
-    """
-    points = _points(table)
+    """The first run of each config and fate; repeats are no evidence of their own."""
+    rows = np.column_stack([np.nan_to_num(axis.column, nan=-math.inf) for axis in table.axes])
+    seen: set[tuple[bool, bytes]] = set()
     kept = np.zeros(len(table), dtype=bool)
-    for fate in (table.failed, table.survived):
-        rows = np.flatnonzero(fate)
-        own = points[rows]
-        squares = np.einsum("ij,ij->i", own, own)
-        near = squares[:, None] + squares[None, :] - 2 * own @ own.T < LIKE**2
-        chosen = np.zeros(len(rows), dtype=bool)
-        for i in range(len(rows)):
-            chosen[i] = not (near[i, :i] & chosen[:i]).any()
-        kept[rows] = chosen
+    for i, key in enumerate(zip(table.failed.tolist(), map(bytes, rows), strict=True)):
+        kept[i] = key not in seen
+        seen.add(key)
     return kept
-
-
-def _points(table: Table) -> Floats:
-    """Rows whose Euclidean distance is the root mean square over parameters; 1 between choices, or active and not."""
-    sharing: Mapping[str, int] = Counter(axis.name for axis in table.axes)
-    columns: list[Floats] = []
-    for axis in table.axes:
-        share = math.sqrt(1 / (len(sharing) * sharing[axis.name]))
-        if axis.ordered:
-            columns.append(np.asarray(np.nan_to_num(axis.unit(axis.column), nan=0.5) * share, dtype=np.float64))
-        else:
-            columns += [
-                (axis.column == i).astype(np.float64) * (share / math.sqrt(2)) for i in range(max(len(axis.choices), 2))
-            ]
-        if not axis.active.all():
-            columns.append(axis.active * share)
-    return np.column_stack(columns) if columns else np.zeros((len(table), 0))

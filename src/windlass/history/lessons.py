@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from windlass.history.constraints import constraints_of
 from windlass.history.credit import credit
 from windlass.history.openness import left_open
@@ -29,7 +31,7 @@ def learn(
 
     ``noise_sd``: the spread of the score between runs of one config as the world model sees it, for where repeats do
     not tell it. Runs with parameters that today's space has no place for are set aside: they teach neither
-    constraints nor patterns.
+    constraints nor patterns, and have no part in the trend.
     """
     progress = review(study, runs, noise_sd)
     table, aside = Table.of(study, space, runs)
@@ -38,15 +40,13 @@ def learn(
     known = {run.id for run in table.runs}
     placed = [one for one in progress.standings if one.run.id in known]
     stuck = stagnation(study, runs, noise_sd, progress)
-    by_number = sorted(runs, key=lambda run: (run.number or 0, run.id))
-    score = {run.id: value for run, value in zip(table.runs, table.score.tolist(), strict=True) if value == value}
     proposers, critics = credit(study, runs, decided, stuck.noise_sd)
     return Lessons(
         progress=progress,
         constraints=tuple(held),
         expired=tuple(expired),
         patterns=patterns_of(table, placed),
-        trend=trend_of([score[run.id] for run in by_number if run.id in score]),
+        trend=trend_of(table.score[~np.isnan(table.score)].tolist()),
         stagnation=stuck,
         proposers=proposers,
         critics=critics,

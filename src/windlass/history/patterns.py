@@ -10,9 +10,9 @@ pair's effect g is what its product indicator z adds: y = z g + X b + e, which i
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
@@ -67,14 +67,18 @@ def patterns_of(table: Table, placed: Sequence[Standing]) -> tuple[Pattern, ...]
     pairs = _pairs(levels, table.axes)
     strict = -float(ndtri(CHANCE / (2 * (len(levels) + len(pairs)))))
     found = [level for level, stands in zip(levels, _stand_out(fit, levels, strict), strict=True) if stands]
-    shown: list[tuple[_Level, ...]] = [(level,) for level in _one_of_two(found, table.axes)]
+    shown: list[tuple[_Level, ...]] = [(level,) for level in _one_of_two(found, levels)]
     shown += _strongest(fit, pairs, strict)
     reach = float(stdtrit(fit.freedom, 0.95))
     patterns = []
     for members in shown:
         inside = np.logical_and.reduce([level.inside for level in members])
-        effect, sd = fit.alone(_own_columns(members, levels), inside, len(members) > 1)
-        if abs(effect) > reach * sd:
+        own = np.array([any(level.axis == member.axis for member in members) for level in levels])
+        held = [member.active for member in members]
+        if len(members) > 1:  # what the pair adds to its parts
+            held += [level.inside for level, is_own in zip(levels, own, strict=True) if is_own]
+        effect, sd = fit.alone(inside, held, ~own)
+        if abs(effect) > max(reach, strict) * sd:
             patterns.append(
                 Pattern(
                     region=_region(members, table.axes),
@@ -122,17 +126,13 @@ class _Fit:
         precision = np.maximum(free, 0.0) + self.penalty
         return (Z.T @ residual) / precision, np.sqrt(self.variance / precision)
 
-    def alone(self, own: Mask, inside: Mask, pair: bool) -> tuple[float, float]:
+    def alone(self, inside: Mask, held: Sequence[Mask], shrunk: Mask) -> tuple[float, float]:
         """Estimate and standard deviation of the effect of ``inside`` (n,), not shrunk.
 
-        ``own`` (p,): columns that are about the same axes. Of a single they give way, of a pair they stay, not shrunk
-        either, so that the effect is what the pair adds.
+        Beside it are ``held``, indicators (n,) that are not shrunk either, and the columns ``shrunk`` (p,) of X.
         """
-        others = self.X if pair else self.X[:, ~own]
-        W = np.column_stack([inside - inside.mean(), others])
-        prior = np.concatenate(
-            [[0.0], np.where(own, 0.0, self.penalty) if pair else np.full(others.shape[1], self.penalty)]
-        )
+        W = np.column_stack([*(one - one.mean() for one in (inside, *held)), self.X[:, shrunk]])
+        prior = np.repeat([0.0, self.penalty], [1 + len(held), shrunk.sum()])
         inverse = np.linalg.inv(W.T @ W + np.diag(prior + 1e-9 * self.n))
         return float(inverse[0] @ (W.T @ self.y)), math.sqrt(self.variance * float(inverse[0, 0]))
 
@@ -226,19 +226,11 @@ def _strongest(fit: _Fit, pairs: Sequence[tuple[_Level, _Level]], strict: float)
     return [members for _, members in strongest]
 
 
-def _own_columns(members: tuple[_Level, ...], levels: Sequence[_Level]) -> Mask:
-    return np.array([any(level.axis == member.axis for member in members) for level in levels])
-
-
-def _one_of_two(found: Sequence[_Level], axes: Sequence[Axis]) -> list[_Level]:
-    """Of an axis with two choices only one: the other says the same."""
-    seen: set[int] = set()
-    kept = []
-    for level in found:
-        if level.axis not in seen or len(axes[level.axis].choices) != 2:
-            kept.append(level)
-        seen.add(level.axis)
-    return kept
+def _one_of_two(found: Sequence[_Level], levels: Sequence[_Level]) -> list[_Level]:
+    """Where an axis has two levels, only the first one found: the other says the same."""
+    of_axis = Counter(level.axis for level in levels)
+    first = {level.axis: level for level in reversed(found)}
+    return [level for level in found if of_axis[level.axis] != 2 or level is first[level.axis]]
 
 
 def _region(members: tuple[_Level, ...], axes: Sequence[Axis]) -> Region:

@@ -10,7 +10,7 @@ import numpy as np
 from windlass.history.progress import improvement_margin, noise_of, review
 from windlass.records.lessons import Progress, Stagnation, Trend
 from windlass.records.ranking import counted_score
-from windlass.records.run import RunRecord
+from windlass.records.run import RunRecord, Status
 from windlass.records.study import Study
 
 WINDOW = 20  #: results that the trend is taken from
@@ -69,23 +69,18 @@ def stagnation(
     else:
         what = f"{since} settled runs since the best score last rose by more than {margin:.3g}"
     reason = f"{what}; the noise is {told}; {patience} such runs are stagnation"
-    if progress.best is not None and since and (gap := _shortfall(study, runs, progress, since)) is not None:
+    if since and (gap := _shortfall(runs, progress, since)) is not None:
         reason += f"; the best of them is {gap:.3g} below the best config" + (
             f", {gap / noise:.1f} times the noise" if noise else ""
         )
     return Stagnation(stagnant=stagnant, since_improvement=since, noise_sd=noise, reason=reason)
 
 
-def _shortfall(study: Study, runs: Sequence[RunRecord], progress: Progress, since: int) -> float | None:
-    """How far the best config without runs before the last ``since`` settled ones is below the best of the others."""
-    settled = sorted(
-        (run for standing in progress.standings for run in standing.runs), key=lambda r: (r.number or 0, r.id)
-    )
-    if not settled:
-        return None
-    last = [run for run in runs if run.status.terminal]
-    last.sort(key=lambda run: (run.number or 0, run.id))
-    recent = {run.id for run in last[-since:]}
+def _shortfall(runs: Sequence[RunRecord], progress: Progress, since: int) -> float | None:
+    """How far the best new config among the last ``since`` settled runs is below the best of the others, by means."""
+    settled = [run for run in runs if run.status.terminal and run.status is not Status.CANCELLED]
+    settled.sort(key=lambda run: (run.number or 0, run.id))
+    recent = {run.id for run in settled[-since:]}
     new = [one.mean for one in progress.standings if one.run.id in recent]
     old = [one.mean for one in progress.standings if one.run.id not in recent]
     return max(old) - max(new) if new and old else None

@@ -186,9 +186,8 @@ def _notes(
     notes = [*journaled, *(result.notes if result is not None else ())]
     if exit is not None and exit.reason == "cancel" and exit.message:
         notes.append(f"cancelled: {exit.message}")
-    if exit is not None and stop is not None:
-        stopped = "stopped early" if exit.reason == "stop" else "was to be stopped early, and had ended before"
-        notes.append(f"{stopped}: {stop.reason}")
+    if exit is not None and stop is not None and exit.reason != "stop":
+        notes.append(f"was to be stopped early, and had ended before: {stop.reason}")
     if bad_lines:
         notes.append(f"{bad_lines} lines of journal.jsonl are no events")
     return tuple(dict.fromkeys(notes))

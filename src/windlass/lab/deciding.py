@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from windlass.errors import NotFound, StateError, nearest
 from windlass.history import learn, review
 from windlass.loop.retrace import Retraced, retrace
+from windlass.loop.stopping import EarlyStopper
 from windlass.records.decision import Approval, Decision, StudyRecord, StudyStatus
 from windlass.records.lessons import Lessons
 from windlass.records.ranking import standings
@@ -127,7 +128,16 @@ def retraced(lab: Lab, name: str, cycle: int | None) -> Iterator[Retraced]:
     if cycle is not None and cycle not in {d.cycle for d in decisions}:
         last = decisions[-1].cycle if decisions else 0
         raise NotFound(f"study {name} has no cycle {cycle}; its last is {last}", f"windlass studies show {name}")
-    return retrace(study, lab.store.history(name), decisions, lab.store.approvals(name), assemble, cycle)
+    stopper = EarlyStopper(study, lab.runs_root)
+    return retrace(
+        study,
+        lab.store.history(name),
+        decisions,
+        lab.store.approvals(name),
+        assemble,
+        cycle,
+        stopper.partial_values,
+    )
 
 
 def learned(study: Study, runs: Sequence[RunRecord], decisions: Sequence[Decision]) -> tuple[Lessons, Calibration]:

@@ -17,6 +17,7 @@ from windlass.history import Progress, review
 from windlass.jobs.collect import collect
 from windlass.jobs.protocol import Executor
 from windlass.loop.deliberation import Knowledge, deliberate
+from windlass.loop.stopping import EarlyStopper
 from windlass.records.content import digest
 from windlass.records.decision import Approval, Decision
 from windlass.records.run import Failure, FailureKind, RunRecord, RunSpec, Status
@@ -43,11 +44,13 @@ class Bench:
     history: dict[str, RunRecord] = field(init=False)  #: the study's runs, as the store has them
     decided: list[Decision] = field(init=False)
     approvals: dict[int, Approval] = field(init=False)  #: a person's answers, by decision number
+    stopper: EarlyStopper = field(init=False)
     _progress: Progress | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.space = Space.of(self.study)
         self.generator = ConfigGenerator(self.study)
+        self.stopper = EarlyStopper(self.study, self.runs_root, self.executor)
         self.history = {run.id: run for run in self.store.history(self.study.name)}
         self.decided = self.store.decisions(self.study.name)
         self.approvals = {answer.number: answer for answer in self.store.approvals(self.study.name)}
@@ -61,13 +64,19 @@ class Bench:
             runs=tuple(sorted(self.history.values(), key=lambda run: (run.number or 0, run.id))),
             decided=tuple(self.decided),
             approvals=dict(self.approvals),
+            partial=self.stopper.partial_values(self.history.values()),
         )
 
     @property
     def progress(self) -> Progress:
         if self._progress is None:
-            self._progress = review(self.study, self.knowledge.runs)
+            self._progress = review(self.study, list(self.history.values()))
         return self._progress
+
+    @property
+    def unanswered(self) -> list[Decision]:
+        """Decisions that wait for a person."""
+        return [d for d in self.decided if d.waiting and d.number not in self.approvals]
 
     @property
     def cycle(self) -> int:

@@ -11,6 +11,7 @@ from windlass import __version__
 from windlass.agents import Council, Situation, World, check, direct, review_all
 from windlass.errors import ConfigRejected
 from windlass.history import learn
+from windlass.loop.stopping import Partial
 from windlass.records.content import digest, flatten
 from windlass.records.decision import (
     Approval,
@@ -43,6 +44,7 @@ class Knowledge:
     runs: tuple[RunRecord, ...]  #: by number
     decided: tuple[Decision, ...]  #: by number
     approvals: Mapping[int, Approval] = field(default_factory=dict)  #: a person's answers, by decision number
+    partial: Mapping[str, Partial] = field(default_factory=dict)  #: what runs that were stopped would have come to
 
     def refused(self, decision: Decision) -> bool:
         answer = self.approvals.get(decision.number)
@@ -67,7 +69,7 @@ def deliberate(known: Knowledge, council: Council, slots: int, at: float) -> lis
     """The decisions of the next cycle, rejected proposals among them. ``at`` is when, in seconds since the epoch."""
     study, space = known.study, known.space
     pending = _pending(known)
-    trials, aside = trials_of(study, space, known.runs)
+    trials, aside = trials_of(study, space, known.runs, known.partial)
     world = WorldModel.fit(study, space, trials, pending)
     lessons = learn(study, space, known.runs, known.decided, world.noise_sd)
     lessons = replace(lessons, set_aside={**aside, **lessons.set_aside})

@@ -14,7 +14,7 @@ from windlass.jobs.protocol import JobEventKind
 from windlass.loop.cycle import Bench, hear, plan, settle, start, submit, waiting
 from windlass.records.content import digest
 from windlass.records.decision import Approval, Decision, StudyRecord, StudyStatus
-from windlass.records.run import RunRecord
+from windlass.records.run import EarlyStop, RunRecord
 
 TICK_S = 0.5  #: how often a wait for jobs looks at the clock and at ``pause``
 ALIKE_FAILURES = 3  #: first runs of a command that fail with one message, after which a study stops
@@ -54,6 +54,12 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class StoppedEarly:
+    run: RunRecord
+    why: EarlyStop
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     run: RunRecord
     best: bool  #: it is now the study's best run
@@ -75,7 +81,7 @@ class Stopped:
     status: StudyStatus
 
 
-Event = Resumed | Changed | Planned | Waiting | Answered | Started | Settled | Pausing | Tick | Stopped
+Event = Resumed | Changed | Planned | Waiting | Answered | Started | StoppedEarly | Settled | Pausing | Tick | Stopped
 
 
 class Pause:
@@ -106,11 +112,12 @@ def drive(
     fruitless, pausing, told = 0, False, 0
     settled, endings = 0, set[str | None]()  # by this process: how many runs, and their failures' messages
     while True:
-        for decision, answer in hear(bench) if bench.knowledge.unanswered() else ():
+        for decision, answer in hear(bench) if bench.unanswered else ():
             fruitless = 0
             yield Answered(decision, answer)
-        unanswered = bench.knowledge.unanswered()
-        reason = _stop(bench, bench.progress, replace(record, active_s=before + clock() - began))
+        unanswered = bench.unanswered
+        now = replace(record, active_s=before + clock() - began)
+        reason = _stop(bench, bench.progress, now) or (None if unanswered else _goal(now))
         if reason is None and settled >= max(ALIKE_FAILURES, bench.study.budget.concurrent) and len(endings) == 1:
             (message,) = endings
             reason = f"the first {settled} runs all failed alike: {message}" if message else None
@@ -125,7 +132,7 @@ def drive(
         if pause.asked and not pausing:
             pausing = True
             yield Pausing(len(busy))
-        idle = reason is None and not pause.asked and fruitless < FRUITLESS_CYCLES
+        idle = reason is None and _goal(now) is None and not pause.asked and fruitless < FRUITLESS_CYCLES
         if idle and (slots := _free_slots(bench, len(unanswered))):
             decisions = plan(bench, slots)
             fruitless = 0 if any(d.run_id for d in decisions) else fruitless + 1
@@ -140,6 +147,8 @@ def drive(
             yield Waiting(unanswered)
         told = len(unanswered)
         events = bench.executor.wait(TICK_S)
+        for run_id, why in bench.stopper.look(bench.history.values()).items():
+            yield StoppedEarly(bench.history[run_id], why)
         for event in events:
             if event.run_id not in bench.history:
                 continue
@@ -207,6 +216,10 @@ def _stop(bench: Bench, progress: Progress, record: StudyRecord) -> str | None:
         return reason
     if bench.space.size is not None and len({digest(run.config) for run in bench.history.values()}) >= bench.space.size:
         return f"the space has no more than {bench.space.size} configs, and all were run"
-    if record.cycles_goal is not None and record.cycles >= record.cycles_goal:
-        return f"{record.cycles} cycles, as asked"
     return None
+
+
+def _goal(record: StudyRecord) -> str | None:
+    """Why the command in progress has done its part, or None."""
+    reached = record.cycles_goal is not None and record.cycles >= record.cycles_goal
+    return f"{record.cycles} cycles, as asked" if reached else None

@@ -12,6 +12,7 @@ from typing import Any
 from windlass import __version__
 from windlass.agents import Council
 from windlass.loop.deliberation import Knowledge, deliberate
+from windlass.loop.stopping import Partial
 from windlass.records.decision import Approval, Decision
 from windlass.records.run import RunRecord, Status
 from windlass.records.study import TERMS, Study
@@ -36,8 +37,12 @@ def retrace(
     approvals: Sequence[Approval],
     council: Callable[[Study, Sequence[Decision]], Council],
     cycle: int | None = None,
+    partial: Callable[[Sequence[RunRecord]], Mapping[str, Partial]] = lambda runs: {},
 ) -> Iterator[Retraced]:
-    """Every cycle of a study (or one), from what was known then. ``council`` makes a cycle's agents from its log."""
+    """Every cycle of a study (or one), from what was known then.
+
+    ``council`` makes a cycle's agents from its log; ``partial`` says what the stopped among runs would have come to.
+    """
     version = ""
     for number, group in groupby(decided, key=lambda decision: decision.cycle):
         logged = list(group)
@@ -47,6 +52,7 @@ def retrace(
         if cycle not in (None, number):
             continue
         known = _known(study, runs, [d for d in decided if d.number < first.number], approvals, first.learned)
+        known = replace(known, partial=partial(known.runs))
         again = deliberate(known, council(study, logged), first.evidence["slots"], first.at)
         differences = _differences(logged, again)
         if differences and version != __version__:

@@ -21,7 +21,7 @@ from windlass.records.deciding import EarlyStopping
 from windlass.records.run import EarlyStop, RunRecord, Status
 from windlass.records.study import Study
 
-NAMED = 20  #: runs that the evidence names, the best ones at that step
+NAMED = 20  #: runs that the evidence names
 
 Partial = dict[str, tuple[float, float]]  #: metric -> expected final value, and its standard deviation
 
@@ -29,7 +29,8 @@ Partial = dict[str, tuple[float, float]]  #: metric -> expected final value, and
 class EarlyStopper:
     """Ends the hopeless among one study's running runs; does nothing where the study does not ask for it."""
 
-    def __init__(self, study: Study, runs_root: Path, executor: Executor) -> None:
+    def __init__(self, study: Study, runs_root: Path, executor: Executor | None = None) -> None:
+        """Without an executor it stops nothing and tells what stopped runs would have come to."""
         self._study = study
         self._rule = study.early_stopping
         self._metric = study.early_stopping.metric if study.early_stopping is not None else ""
@@ -51,7 +52,7 @@ class EarlyStopper:
         A stop that cannot be written down, on a full disk say, does not happen; the next point asks again.
         """
         rule, runs = self._rule, list(runs)
-        if rule is None:
+        if rule is None or self._executor is None:
             return {}
         fresh = [run for run in runs if run.status is Status.RUNNING and self._curve(run).grow()]
         due = [
@@ -59,10 +60,10 @@ class EarlyStopper:
         ]
         if not due:
             return {}
-        curves = self._curves(runs)
+        curves, first_runs = self._curves(runs), _first_runs(runs)
         stopped: dict[str, EarlyStop] = {}
         for run in due:
-            if _repeats(run, runs):
+            if run.id not in first_runs:
                 self._left_alone.add(run.id)
             elif (why := judge(rule, run.id, curves)) is not None:
                 try:
@@ -114,15 +115,19 @@ class EarlyStopper:
 
 
 def judge(rule: EarlyStopping, run_id: str, curves: Mapping[str, Points]) -> EarlyStop | None:
-    """The rule's verdict on one run among ``curves`` (by run id), with the runs behind it; None to let it go on."""
+    """The rule's verdict on one run among ``curves`` (by run id); None to let it go on.
+
+    ``others`` in the evidence are the runs that were best at the judged step, with their values there.
+    """
     own = curves[run_id]
     others = {other: points for other, points in curves.items() if other != run_id and points}
     said = verdict(rule, own, list(others.values()))
     if not said.stop:
         return None
     step, value = own[-1]
-    reached = {other: value_at(points, step) for other, points in others.items() if _reached(points, step)}
-    ascending = sorted((item for item in reached.items() if item[1] == item[1]), key=itemgetter(1))
+    judged = said.evidence.get("step", step)  # a rung may lie before the last step
+    reached = {other: value_at(points, judged) for other, points in others.items() if _reached(points, judged)}
+    ascending = sorted((item for item in reached.items() if math.isfinite(item[1])), key=itemgetter(1))
     best = ascending[:NAMED] if rule.direction == "minimize" else ascending[: -NAMED - 1 : -1]
     return EarlyStop(
         metric=rule.metric,
@@ -130,7 +135,7 @@ def judge(rule: EarlyStopping, run_id: str, curves: Mapping[str, Points]) -> Ear
         value=value,
         rule=rule.rule,
         reason=said.reason,
-        evidence={**said.evidence, "best_at_step": dict(best)},
+        evidence={**said.evidence, "others": dict(best)},
     )
 
 
@@ -162,11 +167,9 @@ def _reached(points: Points, step: float) -> bool:
     return bool(points) and points[-1][0] >= step
 
 
-def _repeats(run: RunRecord, runs: Iterable[RunRecord]) -> bool:
-    """Whether an earlier run has the same config."""
-    config = _config(run)
-    return any((other.number or 0) < (run.number or 0) and _config(other) == config for other in runs)
-
-
-def _config(run: RunRecord) -> str:
-    return run.fingerprints.get("config") or digest(run.config)
+def _first_runs(runs: Iterable[RunRecord]) -> set[str]:
+    """Ids of the runs that are no repeats: the first one of each config."""
+    first: dict[str, str] = {}
+    for run in sorted(runs, key=lambda run: (run.number or 0, run.id)):
+        first.setdefault(run.fingerprints.get("config") or digest(run.config), run.id)
+    return set(first.values())

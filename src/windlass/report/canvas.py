@@ -30,7 +30,7 @@ COLOURS: Mapping[State, str] = {
 SYMBOLS: Mapping[State, str] = {
     State.COMPLETED: "circle",
     State.GUARD_BROKEN: "circle-open",
-    State.FAILED: "x-thin",
+    State.FAILED: "x",
     State.STOPPED: "square-open",
     State.CANCELLED: "line-ew",
     State.ACTIVE: "diamond-open",

@@ -17,7 +17,7 @@ from windlass.report.figures import RunPoint, jitter, run_points, target_values
 from windlass.report.parameters import Axis, axis_of, category
 
 OPEN = 0.04  #: how far an open end of a region reaches beyond the axis
-EDGE = 0.012  #: how far a closed end reaches beyond its value, so that a run on it is seen to be inside
+HALF = 0.012  #: half the width of a band around one number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +68,13 @@ def _lane(name: str, parameter: Parameter, condition: Condition, values: Sequenc
     if isinstance(condition, Interval):
         ends = [end for end in (condition.min, condition.max) if end is not None]
         axis, places = axis_of(name, parameter, [*values, *ends])
-        low = places[len(values)] if condition.min is not None else -OPEN + EDGE
-        high = places[-1] if condition.max is not None else 1 + OPEN - EDGE
-        return Lane(axis=axis, positions=places[: len(values)], bands=((float(low) - EDGE, float(high) + EDGE),))
+        low = float(places[len(values)]) if condition.min is not None else -OPEN
+        high = float(places[-1]) if condition.max is not None else 1 + OPEN
+        return Lane(axis=axis, positions=places[: len(values)], bands=((low, high),))
     axis, places = axis_of(name, parameter, values)
     if axis.kind != "category":
         inside = sorted({float(place) for place, value in zip(places, values, strict=True) if condition.holds(value)})
-        return Lane(axis=axis, positions=places, bands=tuple((place - EDGE, place + EDGE) for place in inside))
+        return Lane(axis=axis, positions=places, bands=tuple((place - HALF, place + HALF) for place in inside))
     known = [*getattr(parameter, "choices", (False, True)), *values]
     held = {category(value) for value in known if condition.holds(value)}
     half = 0.5 / max(1, len(axis.ticks))

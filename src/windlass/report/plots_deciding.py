@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ MODES: Mapping[Mode, str] = {
     Mode.REPLAY: "#8d99a6",
 }
 #: of proposers, in the order in which they come
-HUES = ("#4c78a8", "#0f766e", "#e0a030", "#8a63b5", "#c8443f", "#6aa84f", "#b07aa1", "#6b7785")
+HUES = ("#54728c", "#a3bfd9", "#8a63b5", "#d98cb3", "#b7a65a", "#6aa84f", "#c8443f", "#6b7785")
 FORBIDDEN = "rgba(200, 68, 63, 0.13)"
 
 
@@ -64,7 +65,7 @@ def draw_course(data: Course) -> Figure:
     axis = figure.layout.yaxis.to_plotly_json()
     figure.update_layout(
         barmode="stack",
-        yaxis={"domain": [0, 0.48], "title": {"text": "proposals"}, "rangemode": "tozero"},
+        yaxis={"domain": [0, 0.48], "title": {"text": "proposals"}, "rangemode": "tozero", "dtick": _whole(data.slots)},
         yaxis2={**axis, "domain": [0.56, 0.84], "title": {"text": "runs since"}, "rangemode": "tozero"},
         yaxis3={"domain": [0.91, 1], "visible": False, "fixedrange": True},
         legend={"traceorder": "normal"},
@@ -73,16 +74,21 @@ def draw_course(data: Course) -> Figure:
     return figure
 
 
-def _wrapped(words: str, width: int = 80) -> str:
-    import textwrap
+def _whole(slots: np.ndarray) -> int | None:
+    """Ticks at whole numbers, where there are few."""
+    return 1 if slots.sum(axis=1).max() <= 5 else None
 
+
+def _wrapped(words: str, width: int = 80) -> str:
     return "\n".join(textwrap.wrap(words, width))
 
 
 def draw_forecasts(data: Forecasts) -> Figure:
     """Forecast on the vertical axis, outcome on the horizontal one: on the diagonal the two agree."""
     figure = blank(height=SMALL + 20, legend=False)
-    log = is_wide(np.concatenate([data.actual, data.low[data.low > 0], data.middle])) and bool((data.low > 0).all())
+    log = is_wide(data.actual) and bool((data.middle > 0).all())
+    floor = min(data.actual.min(), data.middle.min()) / 2 if log else -np.inf  # where a log axis ends
+    low = np.maximum(data.low, floor)
     ends = np.array([min(data.actual.min(), data.middle.min()), max(data.actual.max(), data.middle.max())])
     figure.add_scatter(x=ends, y=ends, mode="lines", line={"color": PALE, "width": 1.5}, hoverinfo="skip")
     inside = (data.low <= data.actual) & (data.actual <= data.high)
@@ -90,7 +96,7 @@ def draw_forecasts(data: Forecasts) -> Figure:
         if chosen.any():
             bar = {
                 "type": "data", "symmetric": False, "array": (data.high - data.middle)[chosen].clip(0),
-                "arrayminus": (data.middle - data.low)[chosen].clip(0), "width": 0, "thickness": 1, "color": colour,
+                "arrayminus": (data.middle - low)[chosen].clip(0), "width": 0, "thickness": 1, "color": colour,
             }  # fmt: skip
             marker = {"color": colour, "size": 6}
             scatter(
@@ -99,10 +105,16 @@ def draw_forecasts(data: Forecasts) -> Figure:
             )  # fmt: skip
     figure.update_layout(
         xaxis=scale(f"{data.metric}, came", data.actual, log=log),
-        yaxis=scale("forecast", np.concatenate([data.low, data.high]), log=log),
-        margin={"l": 60, "r": 14, "t": 14, "b": 46},
+        yaxis=scale("forecast", np.concatenate([low, data.high]), log=log),
+        **_titled(short(data.metric, 24), "forecast, 90 % interval; what came"),
     )
     return figure
+
+
+def _titled(name: str, words: str, *, legend: bool = False) -> dict[str, Any]:
+    """A figure beside another has its title inside."""
+    title = {"text": f"<b>{text(name)}</b> · {text(words)}", "font": {"size": 13}, "x": 0.02, "y": 0.97}
+    return {"title": title, "margin": {"l": 60, "r": 14, "t": 62 if legend else 40, "b": 46}}
 
 
 def draw_failure_forecasts(data: FailureForecasts) -> Figure:
@@ -112,7 +124,7 @@ def draw_failure_forecasts(data: FailureForecasts) -> Figure:
         chosen = np.array([point.state is state for point in data.points], dtype=bool)
         if chosen.any():
             mark_runs(figure, data.points, chosen, numbers, data.fails, state)
-    figure.update_layout(margin={"l": 60, "r": 14, "t": 30, "b": 46})
+    figure.update_layout(**_titled("failure", "forecast, and how the runs ended", legend=True))
     figure.update_xaxes(title="run")
     figure.update_yaxes(title="P(fails), forecast", range=[-0.04, 1.04], tickformat=".0%")
     return figure
@@ -121,7 +133,8 @@ def draw_failure_forecasts(data: FailureForecasts) -> Figure:
 def draw_region(data: RegionOverRuns) -> Figure:
     """The runs over one parameter or two, the forbidden region shaded; with one, the target is the other axis."""
     figure = blank(height=SMALL + 30)
-    x, y = data.x, data.y
+    x, y, learned = data.x, data.y, data.learned
+    words = f"{len(learned.failed)} of {len(learned.failed) + len(learned.survived)} runs inside failed"
     bands = [(low, high, 0.0, 1.0) for low, high in x.bands]
     if y is not None:
         bands = [(*band, *other) for band in x.bands for other in y.bands]
@@ -133,7 +146,8 @@ def draw_region(data: RegionOverRuns) -> Figure:
         }
         for x0, x1, y0, y1 in bands
     ]  # fmt: skip
-    figure.update_layout(shapes=shapes, margin={"l": 60, "r": 14, "t": 34, "b": 46})
+    name = short(region_words(learned.constraint.region), 44)
+    figure.update_layout(shapes=shapes, **_titled(name, words, legend=True))
     figure.update_xaxes(**_ticks(x))
     if y is None:
         finite = np.isfinite(data.outcomes)
@@ -182,7 +196,9 @@ def draw_patterns(patterns: Sequence[Pattern]) -> Figure:
     )  # fmt: skip
     figure.add_vline(x=0, line={"color": INK, "width": 1})
     figure.update_yaxes(tickvals=rows, ticktext=names, range=[-0.6, len(patterns) - 0.4], ticks="", showgrid=False)
-    figure.update_xaxes(title="effect on the score", showgrid=True)
+    low, high = min(0.0, *(p.low for p in patterns)), max(0.0, *(p.high for p in patterns))
+    room = 0.04 * (high - low)
+    figure.update_xaxes(title="effect on the score", showgrid=True, range=[low - room, high + room])
     figure.update_layout(margin={"l": 20, "r": 20, "t": 14, "b": 46})
     return figure
 

@@ -44,7 +44,7 @@ def course(report: StudyReport) -> Iterator[Block]:
     spans = data.spans[-SPANS:]
     changes = len(data.spans) - 1
     rows = [(_numbers(span), str(span.mode), one_line(span.reason, 240)) for span in spans]
-    title = f"{changes} changes of mode" if changes else "One mode throughout"
+    title = f"{changes} change{'s' if changes > 1 else ''} of mode" if changes else "One mode throughout"
     yield Table(("decisions", "mode", "because, at first"), rows, folded=title)
     if len(data.spans) > SPANS:
         yield Paragraph(f"The last {SPANS} of {len(data.spans)} spells of one mode.")
@@ -68,26 +68,18 @@ def forecasts(report: StudyReport) -> Iterator[Block]:
                 "narrower ones promise too much, wider ones say too little."
             )
             yield Table(("forecast of", "runs", "inside 50 %", "inside 90 %"), rows, right=(1, 2, 3))
-        yield Paragraph(_brier(calibration.runs, calibration.failures, calibration.brier, calibration.brier_base))
+        yield Paragraph(_failures(calibration.runs, calibration.failures, calibration.brier, calibration.brier_base))
     for data in report.forecasts:
-        yield Drawing(
-            f"{data.metric}: what was forecast (with the 90 % interval) against what came.",
-            partial(plots.draw_forecasts, data),
-            small=True,
-        )
+        yield Drawing("", partial(plots.draw_forecasts, data), small=True)
     if report.failure_forecasts is not None:
-        yield Drawing(
-            "The forecast probability of a failure, and how the runs ended.",
-            partial(plots.draw_failure_forecasts, report.failure_forecasts),
-            small=True,
-        )
+        yield Drawing("", partial(plots.draw_failure_forecasts, report.failure_forecasts), small=True)
 
 
 def _share(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.0f} %"
 
 
-def _brier(runs: int, failures: int, brier: float | None, base: float | None) -> str:
+def _failures(runs: int, failures: int, brier: float | None, base: float | None) -> str:
     """Whether forecasts of failure know more than the share of failures."""
     counted = f"{failures} of {runs} forecast runs failed."
     if brier is None or base is None or not failures:
@@ -151,7 +143,7 @@ def votes(report: StudyReport) -> Iterator[Block]:
         yield Paragraph(
             f"The critics judged {len(judged)} proposals: "
             + ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items() if count)
-            + f". They were not of one mind about {split} of them; "
+            + f". They were of one mind about {'all' if not split else len(judged) - split} of them; "
             f"the mean entropy of their votes is {entropy:.2f} bits, of at most 1.58."
         )
         yield Table(

@@ -55,12 +55,7 @@ def _constraints(report: StudyReport, constraints: Sequence[LearnedConstraint]) 
         right=(1, 2, 3, 4, 5),
     )
     for drawn in report.regions[:REGION_FIGURES]:
-        inside = len(drawn.learned.failed) + len(drawn.learned.survived)
-        yield Drawing(
-            f"{region_words(drawn.learned.constraint.region)}: {len(drawn.learned.failed)} of {inside} runs failed.",
-            partial(plots.draw_region, drawn),
-            small=True,
-        )
+        yield Drawing("", partial(plots.draw_region, drawn), small=True)
 
 
 def _patterns(patterns: Sequence[Pattern]) -> Iterator[Block]:

@@ -81,6 +81,18 @@ class Explained:
         ]
         return [section for section in told if section.blocks]
 
+    def request(self) -> Section:
+        """What a person should know before they answer."""
+        decision = self.decision
+        rows = [
+            ("proposed by", f"{decision.proposal.proposer}: {one_line(decision.proposal.reason, 300)}"),
+            *([("risk", str(decision.risk))] if decision.risk else []),
+            ("waits as", one_line(decision.verdict, 300)),
+            ("run", Mono(decision.run_id or "–")),
+        ]
+        blocks = [Table(("", ""), rows), *_changed(self), *_forecast(self)]
+        return Section(f"{self.study.name}#{decision.number}", blocks)
+
     def markdown(self) -> str:
         from windlass.report.markdown import render
 
@@ -133,6 +145,7 @@ def fate(explained: Explained) -> str:
     if answer is not None and not answer.approved:
         return f"{answer.by} rejected it: {answer.reason}"
     words = "it is approved and has no run yet" if run is None else outcome_words(explained.study, run)
+    words = f"completed with {words}" if run is not None and run.status is Status.COMPLETED else words
     return f"{answer.by} approved it: {answer.reason}; {words}" if answer is not None else words
 
 
@@ -170,20 +183,25 @@ def _in_short(explained: Explained) -> Iterator[Block]:
 def _strategy(explained: Explained) -> Iterator[Block]:
     decision = explained.decision
     if decision.strategy:
-        yield Paragraph(f"{str(decision.mode).capitalize()}: {decision.strategy}.")
+        yield Paragraph(_sentence(f"{decision.mode}: {decision.strategy}"))
     first = min([decision, *explained.siblings], key=lambda d: d.number)  # it has the strategy's numbers
     if first.evidence:
         yield Table(("evidence", ""), evidence_rows(first.evidence))
 
 
 def _proposal(explained: Explained) -> Iterator[Block]:
-    decision, before = explained.decision, explained.before
-    proposal = decision.proposal
-    yield Paragraph(f"By {proposal.proposer}: {proposal.reason}.")
+    decision, proposal = explained.decision, explained.decision.proposal
+    yield Paragraph(_sentence(f"by {proposal.proposer}: {proposal.reason}"))
     if proposal.repeats:
         yield Paragraph(f"It repeats run {proposal.repeats} with seed {decision.seed}.")
     if proposal.evidence:
         yield Table(("evidence", ""), evidence_rows(proposal.evidence))
+    yield from _changed(explained)
+
+
+def _changed(explained: Explained) -> Iterator[Block]:
+    """The config against the best then."""
+    before = explained.before
     changed = changes(explained.study, before.config if before else None, _config(explained))
     if before is None:
         yield Paragraph("No run had a result yet that it could be compared with.")
@@ -252,19 +270,20 @@ def _decision(explained: Explained) -> Iterator[Block]:
     decision, answer = explained.decision, explained.approval
     if (tally := decision.tally) is not None:
         yield Paragraph(
-            f"The panel's score is {tally.score:+.2f} of -1 to 1, from {tally.active} votes; "
-            f"{tally.agreement:.0%} of their weight is of one mind, entropy {tally.entropy:.2f} bits. "
-            f"{tally.stance.capitalize()}: {tally.reason}."
+            f"The panel says {tally.stance}: its score is {tally.score:+.2f} of -1 to 1, from {tally.active} votes; "
+            f"{chance(tally.agreement)} of their weight is of one mind, entropy {tally.entropy:.2f} bits."
+            + ("" if tally.reason in decision.verdict else f" {_sentence(tally.reason)}")
         )
     if decision.risk is not None:
         yield Paragraph(f"Risk, as the supervisor sees it: {decision.risk}.")
     if decision.overrides:
         rows = [(o.rule, str(o.before), str(o.after), one_line(o.reason, 400)) for o in decision.overrides]
         yield Table(("overridden by", "before", "after", "reason"), rows)
-    yield Paragraph(f"{str(decision.outcome).capitalize()}: {decision.verdict}.")
+    said = decision.verdict.startswith(decision.outcome)
+    yield Paragraph(_sentence(decision.verdict if said else f"{decision.outcome}: {decision.verdict}"))
     if answer is not None:
         did = "approved" if answer.approved else "rejected"
-        yield Paragraph(f"{answer.by} {did} it on {when(answer.at)}: {answer.reason}.")
+        yield Paragraph(f"{answer.by} {did} it on {when(answer.at)}: {answer.reason.rstrip('.')}.")
     first = min([decision, *explained.siblings], key=lambda d: d.number)
     if first.incidents:
         yield Bullets([f"{one.agent} could not do its part in this cycle: {one.message}" for one in first.incidents])
@@ -354,6 +373,10 @@ def _next(explained: Explained) -> list[str]:
     if run is not None and explained.before is not None and explained.before.id != run.id:
         commands.append(f"windlass runs compare {explained.before.id} {run.id}")
     return [*commands, f"windlass studies retrace {name} --cycle {decision.cycle}", f"windlass studies report {name}"]
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:].rstrip('.')}."
 
 
 def _by_size(kinds: Any) -> list[tuple[str, float]]:

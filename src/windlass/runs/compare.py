@@ -142,7 +142,7 @@ def changes_table(found: Sequence[Change], what: str) -> str:
 def _facts(a: RunRecord, b: RunRecord) -> str:
     def ended(run: RunRecord) -> str:
         if run.stopped_early:
-            return f"{run.status} at step {run.stopped_early.step:g}"
+            return f"stopped early at step {run.stopped_early.step:g}"
         return f"failed: {run.failure.kind}" if run.failure else str(run.status)
 
     rows = [("status", ended(a), ended(b)), ("study", a.study or "–", b.study or "–")]

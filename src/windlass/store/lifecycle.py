@@ -107,6 +107,7 @@ def _merge(stored: RunRecord, given: RunRecord) -> RunRecord:
         started=stored.started if given.started is None and not retried else given.started,
         ended=stored.ended if given.ended is None and not retried else given.ended,
         failure=stored.failure if given.failure is None and not retried else given.failure,
+        stopped_early=stored.stopped_early if given.stopped_early is None and not retried else given.stopped_early,
         metrics={**stored.metrics, **given.metrics},
         tags={**stored.tags, **given.tags},
         artifacts=tuple({a.name: a for a in (*stored.artifacts, *given.artifacts)}.values()),
