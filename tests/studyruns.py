@@ -287,7 +287,7 @@ def lessons_of(runs: list[RunRecord]) -> Lessons:
         trend=Trend(slope=0.01, low=-0.02, high=0.04, runs=20),
         stagnation=Stagnation(stagnant=True, since_improvement=3, noise_sd=0.1, reason="3 runs without a gain"),
         proposers={
-            "bayesian": Credit(agent="bayesian", cases=30, good=20.0, value=0.64, sd=0.08),
+            "bayesian": Credit(agent="bayesian", cases=30, good=20.0, value=0.64, sd=0.08, facts={"improved": 4.0}),
             "explorer": Credit(agent="explorer", cases=12, good=3.0, value=0.32, sd=0.11),
         },
         critics={"world": Credit(agent="world", cases=40, good=30.0, value=0.73, sd=0.07)},

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from proposing import MadeUpWorld, Suggestion, decision_of, drawn, loss, make_run, make_study, situation, stagnation
+from windlass.agents.candidates import AT_LEAST
 from windlass.agents.proposers import PROPOSERS, nearest_known
 from windlass.agents.situation import Situation
 from windlass.records.content import digest, flatten
@@ -84,11 +85,11 @@ def test_the_candidate_of_the_highest_merit_is_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["local", "pattern"])
-def test_the_slot_is_left_to_a_world_model_that_promises_more_than_twice_as_much(name: str) -> None:
+def test_the_slot_is_left_to_a_world_model_that_promises_clearly_more(name: str) -> None:
     now = situation(drawn(25))
     (proposal,) = propose(name, now)
     merit = proposal.evidence["merit"]
-    assert proposal.evidence["suggested_merit"] <= merit + math.log(2)
+    assert proposal.evidence["suggested_merit"] <= merit - math.log(AT_LEAST)
 
     class Sure(MadeUpWorld):
         margin = 0.0
@@ -98,9 +99,9 @@ def test_the_slot_is_left_to_a_world_model_that_promises_more_than_twice_as_much
 
     sure = Sure(now.space, score=lambda values: -loss(values))
     assert propose(name, replace(now, world=sure)) != []
-    Sure.margin = math.log(2) - 1e-6
+    Sure.margin = -math.log(AT_LEAST) - 1e-6
     assert propose(name, replace(now, world=sure)) != []
-    Sure.margin = math.log(2) + 1e-6
+    Sure.margin = -math.log(AT_LEAST) + 1e-6
     assert propose(name, replace(now, world=sure)) == []
 
 

@@ -87,9 +87,9 @@ def test_no_decision_is_lost_or_made_twice(
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_an_answer_survives_a_kill_before_its_run_starts(tmp_path: Path, moment: str) -> None:
     lab = make_lab(tmp_path / "lab", quadratic_study(tmp_path, budget={"runs": 1}, autonomy="manual"))
-    killed_at(lab, "log.append", "after", 1)  # one proposal waits
+    killed_at(lab, "log.append", "after", 2)  # catching up, then the first proposal, which waits
     windlass("approvals", "approve", "quadratic#1", "--reason", "go", cwd=lab)
-    killed_at(lab, "hear" if moment == "before" else "submit", moment, 1)
+    killed_at(lab, "submit", moment, 1)
     windlass("run", "study.yaml", cwd=lab)
     runs = json.loads(windlass("runs", "list", "--json", cwd=lab).stdout)
     assert [(run["number"], run["status"]) for run in runs] == [(1, "completed")]

@@ -10,15 +10,16 @@ from typing import Any
 
 from processes import make_lab, processes_of, start_windlass, until, windlass
 
-#: sixty steps towards x * x; a bad x shows from the first
+#: sixty steps towards x * x, or, of every second run from the fourth on, towards something hopeless
 SLOW = """
 import json, sys, time
-x = json.load(open(sys.argv[sys.argv.index("--spec") + 1]))["config"]["x"]
+spec = json.load(open(sys.argv[sys.argv.index("--spec") + 1]))
+final = spec["config"]["x"] ** 2 + (9.0 if spec["number"] in (4, 6, 8, 10) else 0.0)
 with open("journal.jsonl", "a", buffering=1) as journal:
     for step in range(1, 61):
-        journal.write(json.dumps({"time": time.time(), "step": step, "metrics": {"loss": x * x + 1 / step}}) + "\\n")
+        journal.write(json.dumps({"time": time.time(), "step": step, "metrics": {"loss": final + 1 / step}}) + "\\n")
         time.sleep(0.03)
-print(json.dumps({"metrics": {"loss": x * x}}))
+print(json.dumps({"metrics": {"loss": final}}))
 """
 RUNS = 10
 

@@ -15,7 +15,7 @@ from windlass.records.ranking import Standing
 from windlass.space.space import Space
 
 CANDIDATES = 200  #: drawn for one proposal; the world model's favourite is proposed
-AT_LEAST = 0.5  #: of what the world model's own suggestion promises; proposers with less leave it the slot
+AT_LEAST = 0.8  #: of what the world model's own suggestion promises; proposers with less leave it the slot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ def completed(space: Space, known: Values, rng: np.random.Generator) -> dict[str
 
 def most_promising(
     situation: Situation, candidates: Iterable[Candidate], taken: Sequence[Values], seed: Sequence[int]
-) -> tuple[Candidate, dict[str, float]] | None:
+) -> tuple[Candidate, dict[str, Any]] | None:
     """The acceptable candidate of the highest merit that is not ``taken``, with the numbers behind it.
 
     None where none is acceptable, and where the world model itself has something to suggest that promises more than
@@ -92,7 +92,7 @@ def most_promising(
     best = next((i for i in order if situation.acceptable(distinct[i].values)), None)
     if best is None:
         return None
-    numbers = {"merit": float(merits[best]), "candidates": float(len(distinct))}
+    numbers = {"merit": float(merits[best]), "candidates": len(distinct)}
     rival = situation.world.suggest(1, seed=seed, acceptable=situation.acceptable)
     if rival:
         numbers["suggested_merit"] = rival[0].merit

@@ -61,7 +61,7 @@ class Ablation:
             effect = "lowers" if lost >= 0 else "raises"
             hypothesis = f"taking {name} back from {now!r} to {back!r} {effect} the score by about {abs(lost):.3g}"
             known = (
-                f"; no change of the champion is less understood: the score without it is known to +- {expected[1]:.3g}"
+                f"; no change of the champion is less understood: the score without it is known to ± {expected[1]:.3g}"
             )
             evidence |= {"expected_score": expected[0], "sd": expected[1], "champion_score": champion.standing.score}
         return Proposal(

@@ -16,8 +16,8 @@ from windlass.agents.situation import Situation
 from windlass.records.decision import Mode, Strategy
 
 RECOVER_ABOVE = 0.6  #: share of recent failures
-LATE = 0.4  #: share of the budget left from which leaders are run again: earlier ones change anyway
-REPEATS = 0.15  #: of all decisions, at most
+LATE = 0.2  #: share of the budget left from which leaders are run again: earlier ones change anyway
+REPEATS = 0.08  #: of all decisions, at most
 ABLATE_EVERY = 30  #: decisions between two ablations
 EXPLORE_EVERY = 8  #: of a stagnant search's slots one explores
 LAST = 0.1  #: share of the budget left below which nothing is tried for knowledge alone
@@ -52,7 +52,7 @@ def direct(situation: Situation, slots: int, available: Sequence[str]) -> Strate
         notes.update({note: None} if note else {})
     by_credit = {name: one for name, one in shared.items() if name in given}
     if len(shared) > 1 and by_credit:
-        notes[", ".join(f"{name} has {one.share:.0%} of the slots" for name, one in shared.items())] = None
+        notes["slots by credit: " + ", ".join(f"{name} {one.share:.0%}" for name, one in shared.items())] = None
     return Strategy(
         mode=mode, reason="; ".join([why, *notes]), slots=dict(given), evidence=_evidence(situation, shared)
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -88,7 +88,8 @@ class LocalExploiter:
                     proposer=self.name,
                     reason=(
                         f"a step of up to {widest:.3f} from run {parent.standing.run.id}, rank {parent.rank} of"
-                        f" {len(progress.standings)}: moves {_listed(moved)}{_outlook(situation, candidate.values)}"
+                        f" {len(progress.standings)}: moves {_listed(moved)}"
+                        f"{_outlook(situation, candidate, promise)}"
                     ),
                     evidence={
                         "parents": [parent.standing.run.id],
@@ -144,7 +145,7 @@ class Pattern:
                     proposer=self.name,
                     reason=(
                         f"crosses runs {ids[0]} and {ids[1]}, ranks {pair[0].rank} and {pair[1].rank} of"
-                        f" {len(progress.standings)}{words}{_outlook(situation, candidate.values)}"
+                        f" {len(progress.standings)}{words}{_outlook(situation, candidate, promise)}"
                     ),
                     evidence={
                         "parents": ids,
@@ -231,8 +232,13 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
-def _outlook(situation: Situation, values: Values) -> str:
-    expected = expectation(situation, values)
-    if expected is None:
+def _outlook(situation: Situation, chosen: Candidate, numbers: Mapping[str, Any]) -> str:
+    """What the world model thinks of it, in words; nothing while it is not usable."""
+    expected = expectation(situation, chosen.values)
+    if expected is None or not numbers:
         return ""
-    return f"; of {CANDIDATES} such the most promising, expected score {expected[0]:.4g} +- {expected[1]:.2g}"
+    words = f"; the best of {numbers['candidates']} such, score {expected[0]:.4g} ± {expected[1]:.2g} expected"
+    if "suggested_merit" in numbers:
+        share = math.exp(numbers["merit"] - numbers["suggested_merit"])
+        words += f", promises {share:.0%} of what the world model would try"
+    return words

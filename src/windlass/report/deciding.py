@@ -12,9 +12,7 @@ import numpy as np
 
 from windlass.records.decision import Approval, Decision, Mode, Outcome, Stance
 from windlass.records.lessons import Credit
-from windlass.records.ranking import counted_score
 from windlass.records.run import RunRecord, Status
-from windlass.records.study import Study
 
 BINS = 40  #: most bars of one figure over decisions
 
@@ -80,12 +78,10 @@ class ProposerPart:
     ran: int  #: settled runs
     failed: int
     stopped: int  #: early
-    improved: int  #: became the best of their time
     credit: Credit | None
 
 
 def proposer_parts(
-    study: Study,
     decisions: Sequence[Decision],
     runs: Sequence[RunRecord],
     approvals: Sequence[Approval],
@@ -93,7 +89,6 @@ def proposer_parts(
 ) -> tuple[ProposerPart, ...]:
     """By number of proposals."""
     by_id = {run.id: run for run in runs}
-    improved = _improved(study, runs)
     yes = {answer.number for answer in approvals if answer.approved}
     parts = []
     for name, count in Counter(d.proposal.proposer for d in decisions).most_common():
@@ -108,22 +103,10 @@ def proposer_parts(
                 ran=len(settled),
                 failed=sum(run.status is Status.FAILED for run in settled),
                 stopped=sum(run.status is Status.STOPPED for run in settled),
-                improved=sum(run.id in improved for run in settled),
                 credit=credit.get(name),
             )
         )
     return tuple(parts)
-
-
-def _improved(study: Study, runs: Sequence[RunRecord]) -> set[str]:
-    """Runs that became the best of their time, in the order in which they ended."""
-    best, found = -math.inf, set()
-    for run in sorted(runs, key=lambda run: (run.ended or math.inf, run.number or 0, run.id)):
-        score = counted_score(study, run)
-        if score is not None and score > best:
-            best = score
-            found.add(run.id)
-    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

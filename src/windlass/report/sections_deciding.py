@@ -94,15 +94,17 @@ def credit(report: StudyReport) -> Iterator[Block]:
     told = report.lessons is not None and (report.lessons.proposers or report.lessons.critics)
     if report.proposers and (told or len(report.proposers) > 1):
         yield Paragraph(
-            "Proposers. Improved: the run became the best of its time. Credit goes from 0 to 1, with a 90 % interval; "
-            "it starts at an even opinion, so few cases say little."
+            "Proposers. Improved: the run beat all earlier ones by more than the noise. Credit goes from 0 to 1, with "
+            "a 90 % interval; it starts at an even opinion, so few cases say little. Repeats and ablations are run for "
+            "what they teach, and are not judged by their results."
         )
         yield Table(
             ("proposer", "proposals", "approved", "ran", "failed", "stopped early", "improved", "credit", "interval"),
             [
                 (
                     p.name,
-                    *map(str, (p.proposals, p.approved, p.ran, p.failed, p.stopped, p.improved)),
+                    *map(str, (p.proposals, p.approved, p.ran, p.failed, p.stopped)),
+                    f"{p.credit.facts.get('improved', 0):g}" if p.credit else "–",
                     *_credit(p.credit),
                 )
                 for p in report.proposers

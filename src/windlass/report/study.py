@@ -196,7 +196,7 @@ class StudyReport:
     @cached_property
     def proposers(self) -> tuple[ProposerPart, ...]:
         credit = self.lessons.proposers if self.lessons else {}
-        return proposer_parts(self.study, self.decisions, self.runs, self.approvals, credit)
+        return proposer_parts(self.decisions, self.runs, self.approvals, credit)
 
     @cached_property
     def critics(self) -> tuple[CriticPart, ...]:
