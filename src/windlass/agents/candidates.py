@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,14 +79,10 @@ def most_promising(
     1 / ``AT_LEAST`` times as much. While the world model is not usable: the first candidate, without numbers.
     ``seed``: of the world model's suggestion.
     """
-    distinct: list[Candidate] = []
-    seen = {repr(sorted(values.items())) for values in taken}
-    for candidate in candidates:
-        if (key := repr(sorted(candidate.values.items()))) not in seen:
-            seen.add(key)
-            distinct.append(candidate)
-    if not distinct or not situation.world.usable:
-        return next(((c, {}) for c in distinct if situation.acceptable(c.values)), None)
+    new = _without_doubles(candidates, taken)
+    if not situation.world.usable:
+        return next(((one, {}) for one in new if situation.acceptable(one.values)), None)
+    distinct = list(new)
     merits = situation.world.merit([candidate.values for candidate in distinct])
     order = np.argsort(-merits, kind="stable")
     best = next((i for i in order if situation.acceptable(distinct[i].values)), None)
@@ -99,6 +95,14 @@ def most_promising(
         if merits[best] < rival[0].merit + math.log(AT_LEAST):
             return None
     return distinct[best], numbers
+
+
+def _without_doubles(candidates: Iterable[Candidate], taken: Sequence[Values]) -> Iterator[Candidate]:
+    seen = {repr(sorted(values.items())) for values in taken}
+    for candidate in candidates:
+        if (key := repr(sorted(candidate.values.items()))) not in seen:
+            seen.add(key)
+            yield candidate
 
 
 def expectation(situation: Situation, values: Values) -> tuple[float, float] | None:

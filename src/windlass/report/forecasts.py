@@ -88,7 +88,7 @@ class Forecasts:
     direction: str
     points: tuple[RunPoint, ...]
     low: np.ndarray  #: of the central 90 % interval
-    middle: np.ndarray  #: the mean
+    middle: np.ndarray  #: the median; a mean is ruled by the far tail of a skewed forecast
     high: np.ndarray
     actual: np.ndarray
 
@@ -111,7 +111,7 @@ def metric_forecasts(
         direction=next((o.direction for o in study.objectives if o.metric == metric), "guard"),
         points=run_points(study, [run for run, _ in found]),
         low=np.array([p.p5 for p in predictions]),
-        middle=np.array([p.mean for p in predictions]),
+        middle=np.array([p.p50 for p in predictions]),
         high=np.array([p.p95 for p in predictions]),
         actual=np.array([check.actual for _, check in found]),
     )

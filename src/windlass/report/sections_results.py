@@ -135,7 +135,7 @@ def curves(report: StudyReport) -> Iterator[Block]:
     if report.stopped:
         rule = report.study.early_stopping
         yield Paragraph(
-            f"{len(report.stopped)} runs were stopped early, as their curves showed no hope"
+            f"Stopped early, as their curves showed no hope: {len(report.stopped)} of {len(report.runs)} runs"
             + (f" (rule {rule.rule!r} on {rule.metric}, {rule.direction})." if rule else ".")
         )
         rows = [

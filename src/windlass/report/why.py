@@ -226,17 +226,17 @@ def _forecast(explained: Explained) -> Iterator[Block]:
     named = [(Mono(name), objectives.get(name, "guard"), one) for name, one in forecast.metrics.items()]
     named += [("score", "maximize", forecast.score)] if forecast.score and len(objectives) > 1 else []
     rows: list[Cells] = [
-        (name, wanted, f"{one.mean:.4g}", interval(one.p25, one.p75), interval(one.p5, one.p95))
+        (name, wanted, f"{one.p50:.4g}", interval(one.p25, one.p75), interval(one.p5, one.p95))
         for name, wanted, one in named
     ]
     if (cost := forecast.cost_s) is not None:
         spans = [f"{duration(max(0.0, a))} … {duration(b)}" for a, b in ((cost.p25, cost.p75), (cost.p5, cost.p95))]
-        rows.append(("duration", "", duration(cost.mean), *spans))
+        rows.append(("duration", "", duration(cost.p50), *spans))
     yield Paragraph(
         f"From {forecast.known} results, failures included." if forecast.known else "Nothing was known yet."
     )
     if rows:
-        yield Table(("", "wanted", "expected", "50 % interval", "90 % interval"), rows, right=(2,))
+        yield Table(("", "wanted", "median", "50 % interval", "90 % interval"), rows, right=(2,))
     kinds = ", ".join(f"{kind} {chance(p)}" for kind, p in _by_size(forecast.kinds) if p >= 0.005)
     words = [f"It fails with a probability of {chance(forecast.fails)}" + (f" ({kinds})" if kinds else "") + "."]
     if explained.study.guards:
@@ -313,11 +313,11 @@ def _held(explained: Explained) -> Iterator[Block]:
     if run is None or forecast is None or run.status not in (Status.COMPLETED, Status.FAILED):
         return
     rows = [
-        (Mono(c.name) if c.name in run.metrics else c.name, c.words(c.prediction.mean), c.words(c.actual), c.verdict)
+        (Mono(c.name) if c.name in run.metrics else c.name, c.words(c.prediction.p50), c.words(c.actual), c.verdict)
         for c in explained.checks
     ]
     if rows:
-        yield Table(("", "expected", "came", "which is"), rows, right=(1, 2))
+        yield Table(("", "median", "came", "which is"), rows, right=(1, 2))
     failed = run.status is Status.FAILED
     kind = forecast.kinds.get(run.failure.kind) if run.failure else None
     ended = f"it failed ({run.failure.kind})" if run.failure else "it failed" if failed else "it did not fail"

@@ -148,7 +148,8 @@ def _at_the_stop(
         if len(steps):
             last[name] = float(values[-1])
             again, _, others = read_metric(replay_folder, name)
-            there.update({name: float(value) for value in others[again == steps[-1]][-1:]})
+            at_stop = others[again == steps[-1]]
+            there |= {name: float(at_stop[-1])} if len(at_stop) else {}
     return last, there
 
 
