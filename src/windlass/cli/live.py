@@ -13,8 +13,21 @@ from rich.markup import escape
 from rich.text import Text
 
 from windlass.cli.show import STATUS_STYLE, out, say, stderr
-from windlass.lab import Changed, Event, Lab, Pausing, Planned, Resumed, Settled, Started, Stopped
-from windlass.records.decision import StudyRecord, StudyStatus
+from windlass.lab import (
+    Answered,
+    Changed,
+    Event,
+    Lab,
+    Pausing,
+    Planned,
+    Resumed,
+    Settled,
+    Started,
+    Stopped,
+    StoppedEarly,
+    Waiting,
+)
+from windlass.records.decision import Decision, Incident, Outcome, StudyRecord, StudyStatus
 from windlass.records.run import RunRecord, Status
 from windlass.records.study import Study
 
@@ -40,9 +53,23 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _brief(words: str) -> str:
+    return textwrap.shorten(words, 100, placeholder=" ...")
+
+
+def _decided(decision: Decision) -> str:
+    """A line about a proposal that does not run; empty for one that does."""
+    if decision.outcome is Outcome.REJECTED:
+        return f"[yellow]  #{decision.number} rejected[/]  {escape(_brief(decision.verdict))}"
+    if decision.waiting:
+        reference = f"{decision.study}#{decision.number}"
+        return f"[yellow]  #{decision.number} waits[/]     {escape(_brief(decision.verdict))}; windlass why {reference}"
+    return ""
+
+
 def _study_of(event: Event) -> str | None:
     match event:
-        case Planned([decision, *_]):
+        case Planned([decision, *_]) | Waiting([decision, *_]) | Answered(decision):
             return decision.study
         case Started(run) | Settled(run):
             return run.study
@@ -60,6 +87,8 @@ class Live:
         self._best: RunRecord | None = None
         self._since = time.monotonic()
         self._pausing = False
+        self._waiting = 0  #: proposals that wait for a person
+        self._incidents: set[Incident] = set()  #: told already
         self._live = RichLive(console=stderr, refresh_per_second=4, transient=True, get_renderable=self._status)
 
     def __enter__(self) -> Self:
@@ -92,6 +121,12 @@ class Live:
             self._best = event.run
         if isinstance(event, Pausing):
             self._pausing = True
+        if isinstance(event, Planned):
+            self._waiting += sum(decision.waiting for decision in event.decisions)
+        if isinstance(event, Waiting):
+            self._waiting = len(event.decisions)
+        if isinstance(event, Answered):
+            self._waiting = max(0, self._waiting - 1)
 
     def _line(self, event: Event) -> str:
         match event:
@@ -103,21 +138,35 @@ class Live:
                     " results before and after may not be comparable"
                 )
             case Planned(decisions):
-                rejected = [d for d in decisions if not d.approved]
-                return "\n".join(f"[yellow]  #{d.number} rejected[/]  {escape(d.verdict)}" for d in rejected)
+                return "\n".join([*self._troubles(decisions), *(line for d in decisions if (line := _decided(d)))])
+            case Waiting(decisions):
+                return f"[yellow]waiting[/]: {len(decisions)} proposals need a person: windlass approvals"
+            case Answered(decision, approval):
+                did = "[green]approved[/]" if approval.approved else "[yellow]rejected[/]"
+                return f"  #{decision.number} {did} by {escape(approval.by)}: {escape(_brief(approval.reason))}"
+            case StoppedEarly(run, why):
+                return f"[magenta]  #{run.number} is stopped early[/]: {escape(_brief(why.reason))}"
             case Settled(run, best):
                 return self._settled(run, best)
             case Pausing(running):
                 return f"[yellow]pausing[/]: waiting for {running} runs; Ctrl-C again leaves at once, and they go on"
         return ""
 
+    def _troubles(self, decisions: list[Decision]) -> list[str]:
+        """What kept agents from doing their part, each once."""
+        new = [i for i in dict.fromkeys(i for d in decisions for i in d.incidents) if i not in self._incidents]
+        self._incidents.update(new)
+        return [f"[red]  {escape(one.agent)}[/] could not do its part: {escape(_brief(one.message))}" for one in new]
+
     def _settled(self, run: RunRecord, best: bool) -> str:
         style = STATUS_STYLE[run.status]
         space = list(self._study.space) if self._study else []
         what = f"[{style}]{run.status:<9}[/] {duration(run.duration_s):>6}  "
         if run.failure is not None:
-            message = textwrap.shorten(run.failure.message, 80, placeholder=" ...")
-            what += f"[red]{run.failure.kind}[/]: {escape(message)}  "
+            what += f"[red]{run.failure.kind}[/]: {escape(_brief(run.failure.message))}  "
+        elif run.stopped_early is not None:
+            stop = run.stopped_early
+            what += f"at step {stop.step:g}: {escape(stop.metric)} {stop.value:.5g}  "
         elif self._study:
             what += " ".join(f"{o.metric} {run.values.get(o.metric, float('nan')):.5g}" for o in self._study.objectives)
             what += "  "
@@ -133,6 +182,10 @@ class Live:
         parts = [f"{self._study.name}: {ended}{budget} runs", f"{counts[Status.RUNNING]} running"]
         if counts[Status.FAILED]:
             parts.append(f"{counts[Status.FAILED]} failed")
+        if counts[Status.STOPPED]:
+            parts.append(f"{counts[Status.STOPPED]} stopped early")
+        if self._waiting:
+            parts.append(f"{self._waiting} wait for a person")
         if self._best is not None:
             objective = self._study.objectives[0]
             parts.append(f"best {objective.metric} {self._best.values[objective.metric]:.5g} (#{self._best.number})")
@@ -146,9 +199,16 @@ class Live:
                 failure = run.failure.kind if run.failure else None
                 data = {"event": type(event).__name__.lower(), "run": run.id, "number": run.number}
                 print(json.dumps({**data, "status": run.status, "failure": failure, "metrics": run.values}), flush=True)
+            case StoppedEarly(run, why):
+                data = {"event": "stopped_early", "run": run.id, "number": run.number}
+                print(json.dumps({**data, "step": why.step, "rule": why.rule, "reason": why.reason}), flush=True)
             case Planned(decisions):
                 for d in decisions:
                     print(json.dumps({"event": "decided", **d.to_dict()}, ensure_ascii=False), flush=True)
+            case Waiting(decisions):
+                print(json.dumps({"event": "waiting", "numbers": [d.number for d in decisions]}), flush=True)
+            case Answered(_, approval):
+                print(json.dumps({"event": "answered", **approval.to_dict()}, ensure_ascii=False), flush=True)
             case Changed(what):
                 print(json.dumps({"event": "changed", "what": what}), flush=True)
             case Stopped(reason, status):

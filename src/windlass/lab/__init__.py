@@ -11,9 +11,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from windlass.lab.lab import Lab
     from windlass.lab.study import load_study
-    from windlass.loop.driver import Changed, Event, Pause, Pausing, Planned, Resumed, Settled, Started, Stopped, Tick
+    from windlass.loop.driver import (
+        Answered,
+        Changed,
+        Event,
+        Pause,
+        Pausing,
+        Planned,
+        Resumed,
+        Settled,
+        Started,
+        Stopped,
+        StoppedEarly,
+        Tick,
+        Waiting,
+    )
 
 __all__ = [
+    "Answered",
     "Changed",
     "Event",
     "Lab",
@@ -24,7 +39,9 @@ __all__ = [
     "Settled",
     "Started",
     "Stopped",
+    "StoppedEarly",
     "Tick",
+    "Waiting",
     "load_study",
 ]
 _HOMES = {"Lab": "windlass.lab.lab", "load_study": "windlass.lab.study"}

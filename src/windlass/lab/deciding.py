@@ -7,13 +7,15 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from windlass.errors import NotFound, StateError, nearest
 from windlass.history import learn, review
 from windlass.loop.retrace import Retraced, retrace
 from windlass.loop.stopping import EarlyStopper
 from windlass.records.decision import Approval, Decision, StudyRecord, StudyStatus
 from windlass.records.lessons import Lessons
-from windlass.records.ranking import standings
+from windlass.records.ranking import counted_score, standings
 from windlass.records.run import RunRecord, Status
 from windlass.records.study import Study
 from windlass.report.why import Explained
@@ -21,6 +23,7 @@ from windlass.settings import secret
 from windlass.space.space import Space
 from windlass.store.decisions import DecisionLog
 from windlass.worldmodel import Calibration, Outcome, calibration
+from windlass.worldmodel.pareto import hypervolume
 
 if TYPE_CHECKING:
     from windlass.agents import Council
@@ -81,7 +84,7 @@ def find_decision(lab: Lab, reference: str) -> Decision:
         decisions = {d.number: d for d in lab.store.decisions(lab.study(study).name)}
         if int(number) not in decisions:
             there = f"it has #1 to #{max(decisions)}" if decisions else "it has none yet"
-            raise NotFound(f"study {study} has no decision #{number}; {there}", f"windlass studies show {study}")
+            raise NotFound(f"study {study} has no decision #{number}; {there}", f"windlass studies report {study}")
         return decisions[int(number)]
     reserved = {
         d.run_id: d for record in lab.studies() for d in lab.store.decisions(record.name) if d.run_id is not None
@@ -110,14 +113,18 @@ def explain(lab: Lab, reference: str) -> Explained:
     known = {run_id for d in decisions if d.cycle <= decision.cycle for run_id in d.learned}
     before = review(study, [run for run in runs if run.id in known and run.status.terminal]).best
     run = next((run for run in runs if run.id == decision.run_id), None)
+    ranking = standings(study, runs)
+    place = next((i for i, one in enumerate(ranking, start=1) if run is not None and run in one.runs), None)
     return Explained(
         study=study,
         decision=decision,
         run=run,
         approval=next((a for a in lab.store.approvals(study.name) if a.number == decision.number), None),
         before=before,
-        standing=next((s for s in standings(study, runs) if run is not None and run in s.runs), None),
+        standing=ranking[place - 1] if place else None,
         siblings=[d for d in decisions if d.cycle == decision.cycle and d.number != decision.number],
+        place=place,
+        places=len(ranking),
     )
 
 
@@ -127,7 +134,7 @@ def retraced(lab: Lab, name: str, cycle: int | None) -> Iterator[Retraced]:
     decisions = lab.store.decisions(name)
     if cycle is not None and cycle not in {d.cycle for d in decisions}:
         last = decisions[-1].cycle if decisions else 0
-        raise NotFound(f"study {name} has no cycle {cycle}; its last is {last}", f"windlass studies show {name}")
+        raise NotFound(f"study {name} has no cycle {cycle}; its last is {last}", f"windlass studies report {name}")
     stopper = EarlyStopper(study, lab.runs_root)
     return retrace(
         study,
@@ -151,6 +158,25 @@ def learned(study: Study, runs: Sequence[RunRecord], decisions: Sequence[Decisio
     return learn(study, Space.of(study), runs, decisions), calibration(pairs)
 
 
+def hypervolumes(study: Study, runs: Sequence[RunRecord]) -> list[float]:
+    """What the results up to each run cover, down to the worst of them in every objective; empty with one objective."""
+    if len(study.objectives) < 2:
+        return []
+    counted = [counted_score(study, run) is not None for run in runs]
+    losses = np.array(
+        [
+            [-o.gain(run.values[o.metric]) if counts else np.inf for o in study.objectives]
+            for run, counts in zip(runs, counted, strict=True)
+        ]
+    )
+    if not any(counted):
+        return []
+    worst = losses[counted].max(axis=0)
+    return [hypervolume(losses[: i + 1], worst) for i in range(len(runs))]
+
+
 def _outcome(study: Study, run: RunRecord) -> Outcome:
     failed = run.status is Status.FAILED
-    return Outcome(failed=failed, metrics={} if failed else run.values, score=None if failed else study.score(run.values))
+    return Outcome(
+        failed=failed, metrics={} if failed else run.values, score=None if failed else study.score(run.values)
+    )

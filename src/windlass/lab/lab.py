@@ -211,8 +211,7 @@ class Lab:
                 changed = [
                     key
                     for key in Study.model_fields
-                    if key not in (*TERMS, "description", "tags")
-                    and getattr(before, key) != getattr(study, key)
+                    if key not in (*TERMS, "description", "tags") and getattr(before, key) != getattr(study, key)
                 ]
                 if changed != ["trainer"] or any(r.status is Status.COMPLETED for r in self.store.history(study.name)):
                     raise StudyError(
@@ -430,14 +429,25 @@ class Lab:
 
     def report(self, study: str, *, html: bool = True) -> StudyReport:
         """Write REPORT.md and report.html of a study, and return what is in them."""
+        from windlass.lab import deciding
         from windlass.records.study import Study
         from windlass.report.study import study_report
 
         self.sync()
         record = self.study(study)
         definition = Study.model_validate(record.definition)
+        runs, decisions = self.store.history(study), self.store.decisions(study)
+        lessons, calibration = deciding.learned(definition, runs, decisions)
         report = study_report(
-            definition, self.store.history(study), self.store.decisions(study), record, self.runs_root
+            definition,
+            runs,
+            decisions,
+            record,
+            self.runs_root,
+            lessons=lessons,
+            calibration=calibration,
+            approvals=self.store.approvals(study),
+            hypervolumes=deciding.hypervolumes(definition, runs),
         )
         folder = self.study_folder(study)
         folder.mkdir(parents=True, exist_ok=True)

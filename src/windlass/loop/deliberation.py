@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
+
+from threadpoolctl import ThreadpoolController
 
 from windlass import __version__
 from windlass.agents import Council, Situation, World, check, direct, review_all
@@ -65,8 +68,21 @@ class Knowledge:
         return tuple(changed)
 
 
+@cache
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
 def deliberate(known: Knowledge, council: Council, slots: int, at: float) -> list[Decision]:
-    """The decisions of the next cycle, rejected proposals among them. ``at`` is when, in seconds since the epoch."""
+    """The decisions of the next cycle, rejected proposals among them. ``at`` is when, in seconds since the epoch.
+
+    Linear algebra runs on one thread: how many there are changes the last bits, and the jobs need the cores.
+    """
+    with _threads().limit(limits=1, user_api="blas"):
+        return _deliberate(known, council, slots, at)
+
+
+def _deliberate(known: Knowledge, council: Council, slots: int, at: float) -> list[Decision]:
     study, space = known.study, known.space
     pending = _pending(known)
     trials, aside = trials_of(study, space, known.runs, known.partial)
