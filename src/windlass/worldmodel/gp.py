@@ -12,7 +12,6 @@ mean m is the generalised least squares one, under a normal prior.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -23,11 +22,12 @@ from scipy.optimize import minimize
 from windlass.worldmodel.cube import Array
 
 FLOOR = 1e-5  #: least noise variance
-MEAN_VARIANCE = 1.0  #: of the prior of the constant mean
+MEAN_VARIANCE = 0.1  #: of the prior of the constant mean
 SCALE_SD = 0.7  #: of log s around 0
-NOISE_CENTRE, NOISE_SD = -4.0, 1.0  #: of log noise
+NOISE_CENTRE, NOISE_SD = -4.0, 1.5  #: of log noise
 LENGTH_CENTRE, LENGTH_SD = math.sqrt(2), math.sqrt(3)
 JITTER = 1e-9
+THINNING, LEAPS, STEP = 4, 6, 0.25  #: of Hamiltonian Monte Carlo
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,33 +121,33 @@ class Fit:
     value: float
 
     @classmethod
-    def of(cls, F: Array, y: Array, groups: Array, extra: Array, starts: Sequence[Array], iterations: int = 60) -> Self:
-        """The best of L-BFGS-B from ``starts``."""
-        density = Density(F, y, groups, extra)
+    def of(cls, density: Density, start: Array, iterations: int = 60) -> Self:
+        """L-BFGS-B from ``start``."""
         low, high = density.bounds
-        best: Self | None = None
-        for start in starts:
-            found = minimize(
-                density,
-                np.clip(start, low, high),
-                jac=True,
-                method="L-BFGS-B",
-                bounds=np.column_stack([low, high]),
-                options={"maxiter": iterations, "ftol": 1e-7, "gtol": 1e-4},
-            )
-            if best is None or found.fun < best.value:
-                best = cls(found.x, float(found.fun))
-        assert best is not None
-        return best
+        found = minimize(
+            density,
+            np.clip(start, low, high),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=np.column_stack([low, high]),
+            options={"maxiter": iterations, "ftol": 1e-7, "gtol": 1e-4},
+        )
+        return cls(found.x, float(found.fun))
 
 
-def default_start(d: int) -> Array:
-    """Where the fit begins: smooth and noisy. From short length scales it ends in optima that explain noise."""
+def smooth_start(d: int) -> Array:
+    """Where a fit begins: smooth and noisy. From short length scales it often ends where noise is explained."""
     return np.concatenate([np.full(d, 0.5 * math.log(d)), [0.0, -3.0]])
 
 
+def rough_start(d: int) -> Array:
+    """A second beginning: short length scales, hardly any noise."""
+    return np.concatenate([np.full(d, 0.5 * math.log(d) - 1.0), [0.0, -6.0]])
+
+
 class Density:
-    """Negative log posterior density of theta, with its gradient: ``density(theta) -> (value, gradient)``."""
+    """Negative log posterior density of (l, log s, noise), with its gradient with respect to theta:
+    ``density(theta) -> (value, gradient)``."""
 
     def __init__(self, F: Array, y: Array, groups: Array, extra: Array) -> None:
         self.y, self.extra = y, extra
@@ -237,3 +237,33 @@ def _cholesky(K: Array) -> Array:
         if jitter > 1e-3:
             raise np.linalg.LinAlgError(f"a covariance of {len(K)} points is not positive definite")
         jitter *= 100
+
+
+def sample(density: Density, theta: Array, count: int, rng: np.random.Generator) -> list[Array]:
+    """``count`` draws of theta from its posterior by Hamiltonian Monte Carlo (Neal 2011) that begins at a maximum."""
+    low, high = density.bounds
+
+    def energy(x: Array) -> tuple[float, Array]:
+        inside = np.clip(x, low, high)
+        value, gradient = density(inside)
+        value -= float(inside[-1])  # the density of log noise
+        gradient[-1] -= 1
+        return value + 50 * float(((x - inside) ** 2).sum()), gradient + 100 * (x - inside)
+
+    x = theta
+    value, gradient = energy(x)
+    found: list[Array] = []
+    for _ in range(count * THINNING):
+        momentum = rng.normal(size=len(x))
+        before = value + 0.5 * momentum @ momentum
+        step = STEP * (0.6 + 0.8 * rng.random())
+        to, slope, level = x, gradient, value
+        for _ in range(LEAPS):
+            momentum = momentum - 0.5 * step * slope
+            to = to + step * momentum
+            level, slope = energy(to)
+            momentum = momentum - 0.5 * step * slope
+        if math.log(rng.random()) < before - level - 0.5 * momentum @ momentum:
+            x, value, gradient = to, level, slope
+        found.append(np.clip(x, low, high))
+    return found[THINNING - 1 :: THINNING]

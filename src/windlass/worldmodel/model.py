@@ -32,6 +32,7 @@ from windlass.worldmodel.surrogate import Failures, Surrogate, predictions
 from windlass.worldmodel.trials import Trial
 
 USABLE = 3  #: finite results from which the score's model means something
+SHARPNESS, CAUTION = 0.1, 1.0  #: of the chance to run within an acquisition: added variance, exponent
 CHECKS = 300  #: candidates that ``acceptable`` is asked about for one suggestion
 
 
@@ -183,9 +184,8 @@ class WorldModel:
         U = self.cube.encode(configs)
         if self._score is None:
             return np.full(len(U), np.nan), np.full(len(U), np.nan)
-        levels = (np.arange(33) + 0.5) / 33
-        table = -self._score_unit * self._score.quantiles(U, levels, noise=False)
-        return table.mean(axis=1), table.std(axis=1)
+        mean, sd = self._score.expected(U)
+        return -self._score_unit * mean, self._score_unit * sd
 
     def _keeps_guards(self, U: Array) -> Array:
         keeps = np.ones(len(U))
@@ -230,8 +230,8 @@ class WorldModel:
             keeps = self._keeps[self._ran]
             bests = [float(mean[keeps].min() if keeps.any() else mean.max()) for mean in score.points]
             terms.append(Improvement([model.believing(F) for model in score.models], bests))
-        if self._failures.model is not None:
-            terms.append(Below(self._failures.model, 0.0, self._failures.spread))
+        if (runs := self._failures.model) is not None:
+            terms.append(Below(runs, self._failures.limit, runs.noise + SHARPNESS, weight=CAUTION))
         if per_second and self._cost is not None:
             terms.append(Cheapness(self._cost.models[0], self._cost.warp.sd * self._cost.warp.width))
         return Acquisition(self.cube, [*terms, *self._guard_terms()])

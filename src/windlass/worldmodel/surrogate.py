@@ -13,15 +13,19 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from windlass.records.forecast import Prediction
 from windlass.worldmodel.cube import Array, Cube, Mask
-from windlass.worldmodel.gp import Fit, GaussianProcess, default_start
-from windlass.worldmodel.targets import Warp
+from windlass.worldmodel.gp import Density, Fit, GaussianProcess, rough_start, sample, smooth_start
+from windlass.worldmodel.targets import POWERS, Warp
 
 EVERY_UNTIL = 100  #: results up to which each one is learned from; then every twentieth of them
 LEARN_FROM = 250  #: results that hyper-parameters are learned from, at most
+TAMED_FROM = 6  #: results from which powers of the warp are tried
+MEMBERS = 4  #: of an ensemble
+ENSEMBLE_UNTIL = 100  #: results; beyond, hyper-parameters are certain enough
+FREEDOM = 4.0  #: degrees of Student's t that forecasts follow: measured errors have heavier tails than the normal
 NODES = 33  #: equally likely quantiles that stand for a distribution
 Rows = NDArray[np.int64]
 _LEVELS = (np.arange(NODES) + 0.5) / NODES
@@ -49,21 +53,48 @@ def _learning_rows(y: Array) -> Rows:
 
 
 @lru_cache(maxsize=128)
-def _learn(F: bytes, z: bytes, extra: bytes, groups: bytes) -> tuple[bytes, ...]:
-    """Hyper-parameters of each member of the ensemble, best first. Arrays travel as bytes, the cache's key."""
-    targets = np.frombuffer(z)
+def _learn(
+    F: bytes, y: bytes, extra_sd: bytes, groups: bytes, powers: tuple[float | None, ...], rough: bool, members: int
+) -> tuple[Warp, tuple[bytes, ...]]:
+    """Arrays travel as bytes, the cache's key."""
+    targets, errors = np.frombuffer(y), np.frombuffer(extra_sd)
     dimension_of = np.frombuffer(groups, dtype=np.int64)
     features = np.frombuffer(F).reshape(len(targets), len(dimension_of))
     d = int(dimension_of.max()) + 1
-    starts = [default_start(d)]
-    fit = Fit.of(features, targets, dimension_of, np.frombuffer(extra), starts)
-    return (fit.theta.tobytes(),)
+    choices: list[tuple[float, Warp, Density, Fit]] = []
+    for power in powers:
+        warp = Warp.of(targets, power)
+        density = Density(features, warp(targets), dimension_of, warp.variance(targets, errors))
+        fit = Fit.of(density, smooth_start(d))
+        choices.append((fit.value - warp.log_slope(targets), warp, density, fit))
+    _, warp, density, fit = min(choices, key=lambda choice: choice[0])
+    if rough:
+        fit = min(fit, Fit.of(density, rough_start(d)), key=lambda one: one.value)
+    thetas = [fit.theta]
+    if members > 1:
+        thetas = sample(density, fit.theta, members, np.random.default_rng(len(targets)))
+    return warp, tuple(theta.tobytes() for theta in thetas)
 
 
-def learn(F: Array, z: Array, extra: Array, groups: Array) -> list[Array]:
-    """Hyper-parameters for features (n, p), targets (n,) and their known extra noise variances (n,)."""
-    found = _learn(F.tobytes(), z.tobytes(), extra.tobytes(), np.asarray(groups, dtype=np.int64).tobytes())
-    return [np.frombuffer(theta) for theta in found]
+def learn(
+    F: Array,
+    y: Array,
+    extra_sd: Array,
+    groups: Array,
+    *,
+    powers: tuple[float | None, ...] = (None,),
+    rough: bool = False,
+    members: int = 1,
+) -> tuple[Warp, list[Array]]:
+    """The warp and the hyper-parameters of each member of the ensemble.
+
+    Features (n, p), targets (n,) and their known extra sd (n,). Among ``powers`` of the warp the evidence decides;
+    with ``rough`` the fit begins a second time, at short length scales.
+    """
+    F, y, extra_sd = (np.ascontiguousarray(one, dtype=np.float64) for one in (F, y, extra_sd))
+    codes = np.asarray(groups, dtype=np.int64)
+    warp, found = _learn(F.tobytes(), y.tobytes(), extra_sd.tobytes(), codes.tobytes(), powers, rough, members)
+    return warp, [np.frombuffer(theta) for theta in found]
 
 
 class Surrogate:
@@ -71,22 +102,17 @@ class Surrogate:
 
     def __init__(self, cube: Cube, U: Array, y: Array, extra_sd: Array | None = None, *, tamed: bool = True) -> None:
         self.cube = cube
-        m = learning_size(len(y))
         F = cube.features(U)
-        self.warp = Warp.of(y[:m], tamed=tamed)
+        errors = np.zeros(len(y)) if extra_sd is None else extra_sd
+        m = learning_size(len(y))
+        rows = _learning_rows(y[:m])
+        members = MEMBERS if m <= ENSEMBLE_UNTIL else 1
+        powers = POWERS if tamed and m >= TAMED_FROM else (None,)
+        self.warp, thetas = learn(F[rows], y[rows], errors[rows], cube.groups, powers=powers, rough=True, members=members)
         z = self.warp(y)
-        extra = np.zeros(len(y))
-        if extra_sd is not None and extra_sd.any():
-            extra = np.minimum((extra_sd * self.warp.slope(y)) ** 2, 1e4)
-        rows = _learning_rows(z[:m])
-        thetas = learn(F[rows], z[rows], extra[rows], cube.groups)
+        extra = self.warp.variance(y, errors)
         self.models = [GaussianProcess(F, z, cube.groups, theta, extra) for theta in thetas]
         self.points = [model.predict(F).mean for model in self.models]  #: posterior means at the data
-        left = [model.left_out() for model in self.models]
-        mean, var = np.mean([one[0] for one in left], axis=0), np.mean([one[1] for one in left], axis=0)
-        errors = (z - mean) ** 2 / var
-        #: factor of the spread of forecasts, from errors of left-out results
-        self.widening = math.sqrt((10 + errors.sum()) / (10 + len(y)))
 
     def latent(self, U: Array) -> tuple[Array, Array]:
         """Mean and variance of the warped loss without noise at snapped points."""
@@ -100,18 +126,24 @@ class Surrogate:
         """Variance of the warped loss between repeats."""
         return float(np.mean([model.noise for model in self.models]))
 
-    def quantiles(self, U: Array, levels: Array, *, noise: bool = True) -> Array:
-        """Of the loss in its own unit, of an observation or without noise; shape (k, levels)."""
+    def quantiles(self, U: Array, levels: Array) -> Array:
+        """Of an observed loss, in its own unit; shape (k, levels)."""
         mean, var = self.latent(U)
-        sd = np.sqrt(var + self.noise * noise) * self.widening
-        return self.warp.back(mean[:, None] + sd[:, None] * ndtri(levels))
+        sd = np.sqrt(var + self.noise)
+        return self.warp.back(mean[:, None] + sd[:, None] * stdtrit(FREEDOM, levels))
+
+    def expected(self, U: Array) -> tuple[Array, Array]:
+        """Mean and sd of the loss without noise, in its own unit."""
+        mean, var = self.latent(U)
+        table = self.warp.back(mean[:, None] + np.sqrt(var)[:, None] * ndtri(_LEVELS))
+        return table.mean(axis=1), _spread(table)
 
     def probability(self, U: Array, low: float, high: float) -> Array:
         """That an observed loss lies in [low, high]."""
         mean, var = self.latent(U)
-        sd = np.sqrt(var + self.noise) * self.widening
+        sd = np.sqrt(var + self.noise)
         ends = self.warp(np.array([low, high]))
-        return np.asarray(ndtr((ends[1] - mean) / sd) - ndtr((ends[0] - mean) / sd))
+        return np.asarray(stdtr(FREEDOM, (ends[1] - mean) / sd) - stdtr(FREEDOM, (ends[0] - mean) / sd))
 
     def noise_sd(self) -> float:
         """Between repeats, in the loss's own unit, at the median of the data."""
@@ -126,13 +158,18 @@ def predictions(surrogate: Surrogate, U: Array, *, factor: float = 1.0, log: boo
         tables = np.exp(np.minimum(tables, 700.0))
     if factor < 0:
         tables[:, :5] = tables[:, 4::-1]
+    means, spreads = tables[:, 5:].mean(axis=1), _spread(tables[:, 5:])
     found = []
-    for row in tables:
-        spread = row[5:]
+    for mean, sd, row in zip(means, spreads, tables, strict=True):
         p5, p25, p50, p75, p95 = map(float, row[:5])
-        mean, sd = float(spread.mean()), float(spread.std())
-        found.append(Prediction(mean=mean, sd=sd, p5=p5, p25=p25, p50=p50, p75=p75, p95=p95))
+        found.append(Prediction(mean=float(mean), sd=float(sd), p5=p5, p25=p25, p50=p50, p75=p75, p95=p95))
     return found
+
+
+def _spread(table: Array) -> Array:
+    """Standard deviation of each row; squares of huge values would overflow."""
+    unit = np.maximum(np.abs(table).max(axis=1), 1e-300)
+    return np.asarray(unit * (table / unit[:, None]).std(axis=1))
 
 
 class Failures:
@@ -142,7 +179,7 @@ class Failures:
     """
 
     PRIOR, PRIOR_COUNT = 0.1, 2.0
-    SPREAD = 0.05
+    SPREAD = 1.0  #: variance added for a forecast; a Gaussian process on two values is too sure of itself
 
     def __init__(self, cube: Cube, U: Array, kinds: Sequence[str | None]) -> None:
         self.cube = cube
@@ -150,6 +187,7 @@ class Failures:
         n = len(failed)
         self.rate = float((failed.sum() + self.PRIOR * self.PRIOR_COUNT) / (n + self.PRIOR_COUNT))
         self.model: GaussianProcess | None = None
+        self.limit = 0.0
         self.counts: Mapping[str, int] = Counter(kind for kind in kinds if kind is not None)
         self.U, self.kinds = U[failed], [kind for kind in kinds if kind is not None]
         if not n or failed.all() or not failed.any():
@@ -157,21 +195,16 @@ class Failures:
         F, y = cube.features(U), np.where(failed, 1.0, -1.0)
         m = learning_size(n)
         rows = _learning_rows(-y[:m])
-        extra = np.full(n, 1e-3)
-        theta = learn(F[rows], y[rows], extra[rows], cube.groups)[0]
-        self.model = GaussianProcess(F, y, cube.groups, theta, extra)
-
-    @property
-    def spread(self) -> float:
-        assert self.model is not None
-        return self.model.noise + self.SPREAD
+        warp, thetas = learn(F[rows], y[rows], np.zeros(len(rows)), cube.groups)
+        self.model = GaussianProcess(F, warp(y), cube.groups, thetas[0])
+        self.limit = float(warp(np.zeros(1))[0])  #: of the model's scale, between ran and failed
 
     def probability(self, U: Array) -> Array:
         """That a run fails, at snapped points; shape (k,)."""
         if self.model is None:
             return np.full(len(U), self.rate)
         found = self.model.predict(self.cube.features(U))
-        return np.asarray(ndtr(found.mean / np.sqrt(found.var + self.spread)))
+        return np.asarray(ndtr((found.mean - self.limit) / np.sqrt(found.var + self.model.noise + self.SPREAD)))
 
     def by_kind(self, U: Array) -> list[dict[str, float]]:
         """Each kind's share of that probability: failures of a kind count by their nearness."""

@@ -5,7 +5,10 @@ Losses of trainings have long tails on the bad side that say little about where 
 
 1. u = (y - centre) / width, with the median and the spread between median and lower values;
 2. the bad side above ``knee`` is drawn in logarithmically: u' = knee + log(1 + u - knee);
-3. Yeo & Johnson (2000) with a power of at most 1, by maximum likelihood; then zero mean and unit variance.
+3. Yeo & Johnson (2000) with one of ``POWERS``; then zero mean and unit variance.
+
+The power is chosen by the evidence of the model that is fitted afterwards (Snelson, Rasmussen & Ghahramani 2004), not
+by how normal the values look: noise that is the same everywhere speaks for a power of 1.
 """
 
 from __future__ import annotations
@@ -14,12 +17,11 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from windlass.worldmodel.cube import Array
 
 KNEE = 3.0  #: of u; beyond it the bad side is logarithmic
-POWER = (-0.5, 1.0)  #: of Yeo and Johnson
+POWERS = (1.0, 0.5, 0.0)  #: of Yeo and Johnson; 1 leaves values as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +36,17 @@ class Warp:
     tamed: bool
 
     @classmethod
-    def of(cls, y: Array, *, tamed: bool = True) -> Self:
-        """Fitted to finite values y (n,), n >= 1; equal values give the identity about them."""
+    def of(cls, y: Array, power: float | None = None) -> Self:
+        """Fitted to finite values y (n,), n >= 1; without a power only centre and spread are taken out."""
         centre = float(np.median(y))
         low, high = np.quantile(y, [0.25, 0.75])
         width = float(high - low) or float(np.ptp(y))
-        if not width > 1e-12 * max(1.0, abs(centre)):
+        if not width > 1e-12 * max(1e-300, abs(centre)):
             return cls(centre, max(1e-9, 1e-6 * abs(centre)), 1.0, 0.0, 1.0, False)
-        if not tamed or len(y) < 4:
-            u = (y - centre) / width
-            return cls(centre, width, 1.0, float(u.mean()), float(u.std()) or 1.0, False)
-        u = _draw_in((y - centre) / width)
-        power = _power(u) if len(y) >= 6 else 1.0
-        v = _yeo_johnson(u, power)
-        return cls(centre, width, power, float(v.mean()), float(v.std()) or 1.0, True)
+        u = (y - centre) / width
+        if power is not None:
+            u = _yeo_johnson(_draw_in(u), power)
+        return cls(centre, width, 1.0 if power is None else power, float(u.mean()), float(u.std()) or 1.0, power is not None)
 
     def __call__(self, y: Array) -> Array:
         u = (np.asarray(y, dtype=np.float64) - self.centre) / self.width
@@ -63,9 +62,18 @@ class Warp:
 
     def slope(self, y: Array) -> Array:
         """dz/dy at y (n,), by central differences: takes a small spread of y to one of z."""
-        step = 1e-4 * self.width
-        y = np.asarray(y, dtype=np.float64)
+        step = 1e-4 * self.width * np.maximum(1.0, np.abs(np.asarray(y) - self.centre) / self.width)
         return np.asarray((self(y + step) - self(y - step)) / (2 * step))
+
+    def log_slope(self, y: Array) -> float:
+        """Sum of log dz/dy at y (n,), in units of ``width``: the Jacobian of the evidence."""
+        return float(np.log(np.maximum(self.slope(y) * self.width, 1e-300)).sum())
+
+    def variance(self, y: Array, sd: Array) -> Array:
+        """Of z where y (n,) has a known spread ``sd`` (n,)."""
+        if not sd.any():
+            return np.zeros(len(y))
+        return np.minimum((sd * self.slope(y)) ** 2, 1e4)
 
 
 def _draw_in(u: Array) -> Array:
@@ -99,18 +107,3 @@ def _inverse_yeo_johnson(v: Array, power: float) -> Array:
     other = 2.0 - power
     below = -np.expm1(np.log1p(other * down) / other)
     return np.where(v >= 0, above, below)
-
-
-def _power(u: Array) -> float:
-    """Maximum likelihood of the power within ``POWER``, shrunk towards 1 by a normal prior of sd 1."""
-    jacobian = (np.sign(u) * np.log1p(np.abs(u))).sum()
-    n = len(u)
-
-    def loss(power: float) -> float:
-        spread = float(_yeo_johnson(u, power).var())
-        if not spread > 1e-12:
-            return 1e9
-        return 0.5 * n * np.log(spread) - (power - 1) * jacobian + 0.5 * (power - 1) ** 2
-
-    found = minimize_scalar(loss, bounds=POWER, method="bounded", options={"xatol": 0.02})
-    return float(found.x)
