@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windlass.history.curves import Curve, extrapolate, verdict
+from windlass.history.curves import Course, Curve, extrapolate, verdict
 from windlass.records.deciding import EarlyStopping
 
 
@@ -142,3 +142,21 @@ def test_no_guess_from_fewer_than_four_curves_or_from_nothing() -> None:
     level = [[(1.0, 1.0), (2.0, end)] for end in (0.1, 0.2, 0.3, 0.4)]
     guess = extrapolate([(1, 1.0)], level)
     assert guess is not None and guess[0] == pytest.approx(0.25) and guess[1] > 0.1
+
+
+ragged = st.lists(st.tuples(st.integers(0, 9).map(float), st.floats(width=16)), max_size=9)
+
+
+@given(
+    st.sampled_from(["median", "halving"]),
+    st.sampled_from(["minimize", "maximize"]),
+    ragged,
+    st.lists(ragged, max_size=7),
+)
+def test_a_curve_that_was_prepared_is_judged_alike(
+    name: str, direction: str, curve: Curve, others: list[Curve]
+) -> None:
+    asked = rule(rule=name, direction=direction, runs=2)
+    prepared = [Course(other) for other in others]
+    assert verdict(asked, Course(curve), prepared) == verdict(asked, curve, others)
+    assert extrapolate(Course(curve), prepared) == extrapolate(curve, others)

@@ -18,11 +18,12 @@ import pytest
 from jobspecs import script
 from processes import processes_of, until, windlass
 from studyruns import make_run
+from windlass.history.curves import Course
 from windlass.jobs.collect import collect
 from windlass.jobs.local import LocalExecutor
 from windlass.jobs.protocol import JobEventKind
 from windlass.lab.reindex import reindex
-from windlass.loop.stopping import EarlyStopper, finished, judge, partial_values, value_at
+from windlass.loop.stopping import EarlyStopper, finished, judge, partial_values
 from windlass.records.deciding import EarlyStopping
 from windlass.records.run import EarlyStop, Limits, MetricSummary, RunRecord, RunSpec, Status
 from windlass.records.study import Study
@@ -184,7 +185,7 @@ def test_a_curve_of_nan(driver: Driver) -> None:
     (run,) = driver.drive(driver.spec(BAD))
     assert run.status is Status.COMPLETED and not driver.stopped, "two curves are few"
     (run,) = driver.drive(driver.spec([*BAD, "NaN"], hold=True))
-    assert run.stopped_early is not None and math.isnan(run.stopped_early.value)
+    assert run.stopped_early is not None and (run.stopped_early.step, run.stopped_early.value) == (4, 7.2)
 
 
 def test_runs_that_failed_are_no_measure(driver: Driver) -> None:
@@ -275,20 +276,23 @@ def test_the_whole_lab_knows_a_stopped_run(tmp_path: Path) -> None:
 # what the world model is told
 
 
-COMPLETE = [[(step, value + i / 10) for step, value in enumerate(GOOD, start=1)] for i in range(6)]
-PARTIAL = [(1, 9.0), (2, 8.0), (3, 7.5)]
+COMPLETE = [Course([(step, value + i / 10) for step, value in enumerate(GOOD, start=1)]) for i in range(6)]
+PARTIAL = Course([(1, 9.0), (2, 8.0), (3, 7.5)])
 
 
-def test_a_partial_curve_is_worth_a_value_with_an_honest_spread() -> None:
-    value, sd = partial_values(make_study(), PARTIAL, COMPLETE)["loss"]
-    assert math.isfinite(value) and sd > 0
+def test_a_partial_curve_is_worth_a_value_with_an_honest_spread_for_each_metric() -> None:
+    doubled = [
+        Course([*zip(c.steps[:-1], c.values[:-1], strict=True), (c.steps[-1], 2 * c.values[-1])]) for c in COMPLETE
+    ]
+    told = partial_values(PARTIAL, {"loss": COMPLETE, "error": doubled})
+    (value, sd), (twice, _) = told["loss"], told["error"]
+    assert math.isfinite(value) and sd >= 0
+    assert twice == pytest.approx(2 * value)
 
 
-def test_only_an_objective_or_guard_has_a_partial_value() -> None:
-    assert partial_values(make_study(metric="validation_loss"), PARTIAL, COMPLETE) == {}
-    guarded = make_study(metric="delay").model_copy(update={"guards": ()})
-    assert partial_values(guarded, PARTIAL, COMPLETE) == {}
-    assert partial_values(make_study(), [], COMPLETE) == {}
+def test_curves_that_do_not_tell_give_no_partial_value() -> None:
+    assert partial_values(Course([]), {"loss": COMPLETE}) == {}
+    assert partial_values(PARTIAL, {"loss": COMPLETE[:2]}) == {}
 
 
 def test_partial_values_follow_from_the_runs_and_their_folders(driver: Driver) -> None:
@@ -303,26 +307,21 @@ def test_partial_values_follow_from_the_runs_and_their_folders(driver: Driver) -
 
 
 def test_a_finished_curve_ends_in_the_result() -> None:
-    curve = [(1.0, 0.5), (2.0, 0.4)]
+    curve = Course([(1.0, 0.5), (2.0, 0.4)])
     best_epoch = make_run(1, metrics={"loss": MetricSummary.of(0.35)})
-    assert finished(best_epoch, "loss", curve) == [(1.0, 0.5), (2.0, 0.35)]
-    assert finished(make_run(1, metrics={"loss": MetricSummary.of(math.nan)}), "loss", curve) == curve
-    assert finished(best_epoch, "loss", []) == []
+    assert list(finished(best_epoch, "loss", curve).values) == [0.5, 0.35]
+    assert finished(make_run(1, metrics={"loss": MetricSummary.of(math.nan)}), "loss", curve) is curve
+    assert list(finished(best_epoch, "loss", Course([])).values) == []
 
 
 def test_the_evidence_names_the_best_and_not_everybody() -> None:
     rule = EarlyStopping.model_validate({**RULE, "runs": 5})
-    curves = {f"run-{i:03}": [(1.0, 1.0), (3.0, i / 100)] for i in range(100)}
-    stop = judge(rule, "bad", {**curves, "bad": [(1.0, 9.0), (3.0, 9.0)], "late": [(1.0, 0.0)], "empty": []})
+    curves = {f"run-{i:03}": Course([(1.0, 1.0), (3.0, i / 100)]) for i in range(100)}
+    bad, late = Course([(1.0, 9.0), (3.0, 9.0)]), Course([(1.0, 0.0)])
+    stop = judge(rule, "bad", {**curves, "bad": bad, "late": late, "empty": Course([])})
     assert stop is not None
     assert list(stop.evidence["others"]) == [f"run-{i:03}" for i in range(20)]
     rising = EarlyStopping.model_validate({**RULE, "direction": "maximize", "runs": 5})
-    stop = judge(rising, "bad", {**curves, "bad": [(1.0, -9.0), (3.0, -9.0)]})
+    stop = judge(rising, "bad", {**curves, "bad": Course([(1.0, -9.0), (3.0, -9.0)])})
     assert stop is not None
     assert list(stop.evidence["others"].values())[:2] == [0.99, 0.98]
-
-
-@pytest.mark.parametrize(("step", "value"), [(0.5, None), (1, 5.0), (1.5, 5.0), (2, 4.0), (9, 4.0)])
-def test_the_value_at_a_step(step: float, value: float | None) -> None:
-    found = value_at([(1.0, 5.0), (2.0, 4.0)], step)
-    assert found == value if value is not None else math.isnan(found)

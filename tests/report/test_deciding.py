@@ -304,7 +304,11 @@ def test_runs_stopped_early_are_told_and_drawn_apart(tmp_path: Path) -> None:
     study = make_study(early_stopping={"metric": "train_loss", "direction": "minimize"})
     report = make_report(runs, tmp_path, study)
     told = section(report, "Learning curves")
-    assert "no hope: 1 of 3 runs (rule 'median' on train_loss, minimize)." in told and "| 4 | 2.5 |" in told and "worse than half" in told
+    assert (
+        "no hope: 1 of 3 runs (rule 'median' on train_loss, minimize)." in told
+        and "| 4 | 2.5 |" in told
+        and "worse than half" in told
+    )
     assert "2 completed, 1 stopped" in report.summary()
     assert [p.state for p in report.histories[0].points][-1] is State.STOPPED
     names = {trace["name"] for trace in figure(report, "How it went")[0]["data"]}

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worldmodel.problems import MIXED, draws, make_study
 
 from windlass.space.space import Space
 from windlass.worldmodel.cube import INACTIVE, Cube
+from worldmodel.problems import MIXED, draws, make_study
 
 SPACE = Space.of(make_study(MIXED))
 CUBE = Cube(SPACE)

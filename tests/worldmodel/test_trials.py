@@ -3,12 +3,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from worldmodel.problems import make_study
-
 from windlass.records.content import nest
 from windlass.records.run import Failure, FailureKind, MetricSummary, RunRecord, Status
 from windlass.space.space import Space
 from windlass.worldmodel import trials_of
+from worldmodel.problems import make_study
 
 SPACE: dict[str, Any] = {
     "kind": {"type": "categorical", "choices": ["a", "b"]},

@@ -52,9 +52,7 @@ class World(Protocol):
         self, count: int, *, seed: Sequence[int], acceptable: Callable[[Values], bool], per_second: bool = False
     ) -> Sequence[Suggested]: ...
 
-    def expected_score(
-        self, configs: Sequence[Values]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]: ...
+    def expected_score(self, configs: Sequence[Values]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

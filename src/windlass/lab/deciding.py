@@ -1,4 +1,4 @@
-"""The deciding side as people reach it: what waits for them, why a run was made, and whether the log can be repeated."""
+"""The deciding side as people reach it: what waits for them, why a run was made, whether the log can be repeated."""
 
 from __future__ import annotations
 

@@ -8,13 +8,12 @@ takes the run over sends the signal again.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 
-from windlass.history.curves import extrapolate, verdict
-from windlass.jobs.curves import Curve, Points, read_curve
+from windlass.history.curves import Course, extrapolate, verdict
+from windlass.jobs.curves import Curve, read_curve
 from windlass.jobs.protocol import Executor
 from windlass.records.content import digest
 from windlass.records.deciding import EarlyStopping
@@ -37,7 +36,9 @@ class EarlyStopper:
         self._runs_root = runs_root
         self._executor = executor
         self._growing: dict[str, Curve] = {}  #: of running runs
-        self._whole: dict[str, Points] = {}  #: of completed and stopped runs; never change again
+        self._courses: dict[str, Course] = {}  #: of running runs, as far as they have grown
+        self._whole: dict[str, Course] = {}  #: of completed and stopped runs; never change again
+        self._finished: dict[str, dict[str, Course]] = {}  #: of completed runs: metric -> curve to its end
         self._left_alone: set[str] = set()  #: asked to end already, or repeats
         self._partial: dict[str, Partial] = {}  #: of stopped runs, as far as ``_completed`` tell
         self._completed: frozenset[str] = frozenset()
@@ -54,10 +55,8 @@ class EarlyStopper:
         rule, runs = self._rule, list(runs)
         if rule is None or self._executor is None:
             return {}
-        fresh = [run for run in runs if run.status is Status.RUNNING and self._curve(run).grow()]
-        due = [
-            run for run in fresh if run.id not in self._left_alone and _reached(self._curve(run).points, rule.from_step)
-        ]
+        fresh = [run for run in runs if run.status is Status.RUNNING and self._grows(run.id)]
+        due = [run for run in fresh if run.id not in self._left_alone and self._courses[run.id].reaches(rule.from_step)]
         if not due:
             return {}
         curves, first_runs = self._curves(runs), _first_runs(runs)
@@ -83,88 +82,87 @@ class EarlyStopper:
         runs = list(runs)
         completed = frozenset(run.id for run in runs if run.status is Status.COMPLETED)
         stopped = [run.id for run in runs if run.status is Status.STOPPED]
-        if not stopped or self._metric not in self._study.required_metrics:
+        if not stopped or self._rule is None:
             return {}
         if completed != self._completed:
             self._completed, self._partial = completed, {}
         if new := [run_id for run_id in stopped if run_id not in self._partial]:
             curves = self._curves(runs)
-            whole = [finished(run, self._metric, curves[run.id]) for run in runs if run.id in completed]
-            self._partial.update({run_id: partial_values(self._study, curves[run_id], whole) for run_id in new})
+            metrics = self._study.required_metrics
+            for run in runs:
+                if run.id in completed and run.id not in self._finished:
+                    self._finished[run.id] = {name: finished(run, name, curves[run.id]) for name in metrics}
+            whole = {name: [self._finished[run.id][name] for run in runs if run.id in completed] for name in metrics}
+            self._partial.update({run_id: partial_values(curves[run_id], whole) for run_id in new})
         return {run_id: self._partial[run_id] for run_id in stopped if self._partial[run_id]}
 
-    def _curve(self, run: RunRecord) -> Curve:
-        """Of a running run."""
-        if run.id not in self._growing:
-            self._growing[run.id] = Curve(self._runs_root / run.id, self._metric)
-        return self._growing[run.id]
+    def _grows(self, run_id: str) -> bool:
+        """Whether a running run has new points; its course then has them."""
+        if run_id not in self._growing:
+            self._growing[run_id] = Curve(self._runs_root / run_id, self._metric)
+        if not self._growing[run_id].grow():
+            return False
+        self._courses[run_id] = Course(self._growing[run_id].points)
+        return True
 
-    def _curves(self, runs: Iterable[RunRecord]) -> dict[str, Points]:
-        """By run id, in the order of ``runs``: of those that run, completed or were stopped."""
-        curves: dict[str, Points] = {}
+    def _curves(self, runs: Iterable[RunRecord]) -> dict[str, Course]:
+        """By run id, in the order of ``runs``: of those that run and have points, completed or were stopped."""
+        curves: dict[str, Course] = {}
         for run in runs:
-            if run.status is Status.RUNNING:
-                curves[run.id] = self._curve(run).points
-            elif run.status in (Status.COMPLETED, Status.STOPPED):
-                if run.id not in self._whole:
-                    self._whole[run.id] = read_curve(self._runs_root / run.id, self._metric)
-                curves[run.id] = self._whole[run.id]
             if run.status.terminal:
                 self._growing.pop(run.id, None)
+                self._courses.pop(run.id, None)
+            if run.id in self._courses:
+                curves[run.id] = self._courses[run.id]
+            elif run.status in (Status.COMPLETED, Status.STOPPED):
+                if run.id not in self._whole:
+                    self._whole[run.id] = Course(read_curve(self._runs_root / run.id, self._metric))
+                curves[run.id] = self._whole[run.id]
         return curves
 
 
-def judge(rule: EarlyStopping, run_id: str, curves: Mapping[str, Points]) -> EarlyStop | None:
+def judge(rule: EarlyStopping, run_id: str, curves: Mapping[str, Course]) -> EarlyStop | None:
     """The rule's verdict on one run among ``curves`` (by run id); None to let it go on.
 
     ``others`` in the evidence are the runs that were best at the judged step, with their values there.
     """
     own = curves[run_id]
-    others = {other: points for other, points in curves.items() if other != run_id and points}
-    said = verdict(rule, own, list(others.values()))
+    said = verdict(rule, own, [course for other, course in curves.items() if other != run_id])
     if not said.stop:
         return None
-    step, value = own[-1]
-    judged = said.evidence.get("step", step)  # a rung may lie before the last step
-    reached = {other: value_at(points, judged) for other, points in others.items() if _reached(points, judged)}
-    ascending = sorted((item for item in reached.items() if math.isfinite(item[1])), key=itemgetter(1))
+    judged = said.evidence["step"]  # a rung may lie before the last step
+    reached = {
+        other: course.values[course.place(judged)]
+        for other, course in curves.items()
+        if other != run_id and course.reaches(judged)
+    }
+    ascending = sorted(reached.items(), key=itemgetter(1))
     best = ascending[:NAMED] if rule.direction == "minimize" else ascending[: -NAMED - 1 : -1]
     return EarlyStop(
         metric=rule.metric,
-        step=step,
-        value=value,
+        step=own.steps[-1],
+        value=own.values[-1],
         rule=rule.rule,
         reason=said.reason,
         evidence={**said.evidence, "others": dict(best)},
     )
 
 
-def partial_values(study: Study, curve: Points, complete: Sequence[Points]) -> Partial:
-    """What a stopped run would have come to: metric -> (value, sd), from its curve and those of completed runs.
+def partial_values(curve: Course, complete: Mapping[str, Sequence[Course]]) -> Partial:
+    """What a stopped run would have come to: metric -> (value, sd), as far as the curves tell.
 
-    Empty where the metric of early stopping is no objective or guard, or the curves do not tell.
+    ``complete``: metric -> the curves of completed runs, each with the run's final value of that metric at its end.
     """
-    rule = study.early_stopping
-    if rule is None or rule.metric not in study.required_metrics or not curve:
-        return {}
-    final = extrapolate(curve, complete)
-    return {} if final is None else {rule.metric: final}
+    finals = {name: extrapolate(curve, courses) for name, courses in complete.items()}
+    return {name: final for name, final in finals.items() if final is not None}
 
 
-def finished(run: RunRecord, metric: str, curve: Points) -> Points:
-    """A completed run's curve that ends in the run's final value, which its result may have said anew."""
+def finished(run: RunRecord, metric: str, curve: Course) -> Course:
+    """A completed run's curve that ends in the run's final value of ``metric``, as its result says it."""
     final = run.values.get(metric, math.nan)
-    return [*curve[:-1], (curve[-1][0], final)] if curve and math.isfinite(final) else curve
-
-
-def value_at(points: Points, step: float) -> float:
-    """The last value up to ``step``; NaN before the first."""
-    place = bisect_right(points, step, key=itemgetter(0))
-    return points[place - 1][1] if place else math.nan
-
-
-def _reached(points: Points, step: float) -> bool:
-    return bool(points) and points[-1][0] >= step
+    if not curve.steps or not math.isfinite(final) or final == curve.values[-1]:
+        return curve
+    return Course([*zip(curve.steps[:-1], curve.values[:-1], strict=True), (curve.steps[-1], final)])
 
 
 def _first_runs(runs: Iterable[RunRecord]) -> set[str]:

@@ -20,9 +20,7 @@ class Panel(Strict):
     weights: Mapping[Text, Annotated[Number, Field(ge=0)]] = Field(
         default_factory=dict, description="critic -> weight; what is left out keeps its default"
     )
-    approve_at: Annotated[Number, Field(gt=0, le=1)] = Field(
-        default=0.66, description="score from which it runs"
-    )
+    approve_at: Annotated[Number, Field(gt=0, le=1)] = Field(default=0.66, description="score from which it runs")
     reject_at: Annotated[Number, Field(ge=-1, lt=0)] = Field(
         default=-0.66, description="score down to which it does not"
     )
@@ -51,9 +49,7 @@ class EarlyStopping(Strict):
     )
     from_step: Annotated[Number, Field(ge=0)] = Field(default=1, description="no run is stopped before this step")
     runs: Positive = Field(default=5, description="curves that must have come that far before one is judged by them")
-    factor: Annotated[Number, Field(gt=1)] = Field(
-        default=3, description="of halving: rungs at from_step * factor^k"
-    )
+    factor: Annotated[Number, Field(gt=1)] = Field(default=3, description="of halving: rungs at from_step * factor^k")
 
 
 class Price(Strict):
@@ -69,9 +65,7 @@ class LanguageModel(Strict):
     model: Annotated[
         Text, *matching(r"(openai|anthropic):\S+", "openai:NAME (also for compatible endpoints) or anthropic:NAME")
     ] = Field(description="provider:name, for example openai:gpt-5 or anthropic:claude-opus-4")
-    base_url: Text | None = Field(
-        default=None, description="of an OpenAI-compatible endpoint, for example a local one"
-    )
+    base_url: Text | None = Field(default=None, description="of an OpenAI-compatible endpoint, for example a local one")
     api_key: Text | None = Field(
         default=None,
         description="the environment variable that holds the key; by default the provider's usual one, "
@@ -81,9 +75,7 @@ class LanguageModel(Strict):
     criticises: bool = Field(default=False, description="also votes on every proposal")
     timeout: Seconds = Field(default=60.0, description="of one request, for example 60s")
     tokens: Positive | None = Field(default=None, description="budget of the whole study, input and output together")
-    money: Annotated[Number, Field(gt=0)] | None = Field(
-        default=None, description="budget of the study; needs price"
-    )
+    money: Annotated[Number, Field(gt=0)] | None = Field(default=None, description="budget of the study; needs price")
     price: Price | None = None
 
     @model_validator(mode="after")

@@ -147,11 +147,10 @@ class Study(Strict):
     budget: Budget = Budget()
     stop: Stop = Stop()
     early_stopping: EarlyStopping | None = None
-    repeats: Repeats = Field(
-        default=3, description="runs of one config, at most, to tell good configs from lucky runs"
-    )
+    repeats: Repeats = Field(default=3, description="runs of one config, at most, to tell good configs from lucky runs")
     autonomy: Autonomy = Field(
-        default="auto", description="who approves runs. manual: a person, all; semi: a person, the risky ones; auto: the lab"
+        default="auto",
+        description="who approves runs. manual: a person; semi: a person the risky ones; auto: the lab",
     )
     panel: Panel = Panel()
     safety: Safety = Safety()

@@ -37,7 +37,7 @@ def log_h(z: Array) -> Array:
         rest = 1 - t * math.sqrt(math.pi / 2) * erfcx(t / math.sqrt(2))
         rest = np.where(t > 1e3, 1 / (t * t), np.maximum(rest, 1e-300))
         tail = -0.5 * t * t - 0.5 * math.log(2 * math.pi) + np.log(rest)
-    return np.where(z > -1, plain, tail)
+    return np.asarray(np.where(z > -1, plain, tail))
 
 
 def _ratio(z: Array, log_value: Array) -> Array:
@@ -124,7 +124,7 @@ class Acquisition:
         if not free.any():
             return starts
         columns = {int(j): f for f, j in enumerate(self.cube.groups) if smooth[j]}
-        into = np.array([columns[j] for j in np.flatnonzero(smooth)])
+        into = np.array([columns[int(j)] for j in np.flatnonzero(smooth)])
         F0, where = self.cube.features(starts), np.flatnonzero(smooth)
         off = ~free[:, where]
 

@@ -27,6 +27,7 @@ from windlass.space.space import Space
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Groups = NDArray[np.int64]
 
 INACTIVE = 0.5
 #: ints with more values than this are moved like floats while a suggestion is polished
@@ -49,9 +50,8 @@ class Cube:
         for name in parents:
             self.smooth[space.slices[name]] = False
         self.conditional = any(one.when is not None for one in space.parameters.values())
-        self.groups = np.concatenate(
-            [np.full(1 if self.ordered[j] else self.levels[j], j) for j in range(self.dimensions)]
-        )
+        counts = np.where(self.ordered, 1, self.levels)
+        self.groups: Groups = np.repeat(np.arange(self.dimensions, dtype=np.int64), counts)
 
     def encode(self, configs: Sequence[Mapping[str, Any]]) -> Array:
         """Snapped points of flat configs, shape (n, d). Raises ValueError on a value outside its domain."""
@@ -199,7 +199,7 @@ def _values(parameter: FloatParameter | IntParameter, U: Array) -> Array:
         at = np.exp(np.log(low) * (1 - U) + np.log(high) * U)
     else:
         at = low * (1 - U) + high * U
-    return np.clip(np.floor(at + 0.5) if whole else at, parameter.low, parameter.high)
+    return np.asarray(np.clip(np.floor(at + 0.5) if whole else at, parameter.low, parameter.high))
 
 
 def _holds(condition: Condition, parent: Parameter, U: Array) -> Mask:
@@ -216,7 +216,7 @@ def _holds(condition: Condition, parent: Parameter, U: Array) -> Mask:
             if not isinstance(condition, Contains):
                 return np.zeros(len(U), dtype=np.bool_)
             members = [any(same(choice, one) for one in condition.contains) for choice in choices]
-            return (U[:, np.flatnonzero(members)] >= 0.5).all(axis=1)
+            return np.asarray((U[:, np.flatnonzero(members)] >= 0.5).all(axis=1))
         case _:
             choices = getattr(parent, "choices", (False, True))
             table = np.array([condition.holds(choice) for choice in choices])

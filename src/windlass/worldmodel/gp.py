@@ -19,7 +19,7 @@ import numpy as np
 from scipy.linalg import blas, lapack
 from scipy.optimize import minimize
 
-from windlass.worldmodel.cube import Array
+from windlass.worldmodel.cube import Array, Groups
 
 FLOOR = 1e-5  #: least noise variance
 MEAN_VARIANCE = 0.1  #: of the prior of the constant mean
@@ -48,7 +48,7 @@ class GaussianProcess:
     definite even with jitter.
     """
 
-    def __init__(self, F: Array, y: Array, groups: Array, theta: Array, extra: Array | None = None) -> None:
+    def __init__(self, F: Array, y: Array, groups: Groups, theta: Array, extra: Array | None = None) -> None:
         d = len(theta) - 2
         self.theta, self.groups = theta, groups
         self.weights = np.exp(-theta[:d])[groups]
@@ -149,7 +149,7 @@ class Density:
     """Negative log posterior density of (l, log s, noise), with its gradient with respect to theta:
     ``density(theta) -> (value, gradient)``."""
 
-    def __init__(self, F: Array, y: Array, groups: Array, extra: Array) -> None:
+    def __init__(self, F: Array, y: Array, groups: Groups, extra: Array) -> None:
         self.y, self.extra = y, extra
         n, d = len(y), int(groups.max()) + 1
         self.d = d
@@ -215,7 +215,7 @@ def log_prior(theta: Array) -> tuple[float, Array]:
 
 def _squared_distances(A: Array, B: Array) -> Array:
     squared = (A * A).sum(axis=1)[:, None] + (B * B).sum(axis=1) - 2 * A @ B.T
-    return np.maximum(squared, 0.0, out=squared)
+    return np.asarray(np.maximum(squared, 0.0, out=squared))
 
 
 def _matern(squared: Array, signal: float) -> Array:
@@ -240,7 +240,10 @@ def _cholesky(K: Array) -> Array:
 
 
 def sample(density: Density, theta: Array, count: int, rng: np.random.Generator) -> list[Array]:
-    """``count`` draws of theta from its posterior by Hamiltonian Monte Carlo (Neal 2011) that begins at a maximum."""
+    """``count`` draws of theta from its posterior by Hamiltonian Monte Carlo (Neal 2011) that begins at a maximum.
+
+    The step adapts to acceptance all the way: a handful of draws that show the spread is all that is asked for.
+    """
     low, high = density.bounds
 
     def energy(x: Array) -> tuple[float, Array]:
@@ -250,13 +253,13 @@ def sample(density: Density, theta: Array, count: int, rng: np.random.Generator)
         gradient[-1] -= 1
         return value + 50 * float(((x - inside) ** 2).sum()), gradient + 100 * (x - inside)
 
-    x = theta
+    x, size = theta, STEP
     value, gradient = energy(x)
     found: list[Array] = []
     for _ in range(count * THINNING):
         momentum = rng.normal(size=len(x))
         before = value + 0.5 * momentum @ momentum
-        step = STEP * (0.6 + 0.8 * rng.random())
+        step = size * (0.6 + 0.8 * rng.random())
         to, slope, level = x, gradient, value
         for _ in range(LEAPS):
             momentum = momentum - 0.5 * step * slope
@@ -265,5 +268,8 @@ def sample(density: Density, theta: Array, count: int, rng: np.random.Generator)
             momentum = momentum - 0.5 * step * slope
         if math.log(rng.random()) < before - level - 0.5 * momentum @ momentum:
             x, value, gradient = to, level, slope
+            size *= 1.1
+        else:
+            size *= 0.7
         found.append(np.clip(x, low, high))
     return found[THINNING - 1 :: THINNING]

@@ -137,7 +137,8 @@ class WorldModel:
 
     @cached_property
     def _cost(self) -> Surrogate | None:
-        known = {i: math.log(t.cost_s) for i, t in enumerate(self.trials) if t.failure is None and (t.cost_s or 0) > 0}
+        costs = {i: trial.cost_s for i, trial in enumerate(self.trials) if trial.failure is None}
+        known = {i: math.log(cost) for i, cost in costs.items() if cost is not None and cost > 0}
         return self._surrogate(known, lambda trial: 0.0, tamed=False)
 
     @cached_property
@@ -204,7 +205,7 @@ class WorldModel:
             return None
         if self._score is None:
             scores = self._scores()
-            return self.trials[max(rows, key=lambda i: (scores[int(i)], -i))]
+            return self.trials[max(map(int, rows), key=lambda i: (scores[i], -i))]
         mean, _ = self._score.latent(self._U[rows])
         return self.trials[rows[int(np.argmin(mean))]]
 
@@ -229,6 +230,9 @@ class WorldModel:
             score = self._score if weights is None else self._scalarised(weights)
             keeps = self._keeps[self._ran]
             bests = [float(mean[keeps].min() if keeps.any() else mean.max()) for mean in score.points]
+            if len(F) and keeps.any():  # what is under way counts as found
+                believed = [float(model.predict(F).mean.min()) for model in score.models]
+                bests = [min(pair) for pair in zip(bests, believed, strict=True)]
             terms.append(Improvement([model.believing(F) for model in score.models], bests))
         if (runs := self._failures.model) is not None:
             terms.append(Below(runs, self._failures.limit, runs.noise + SHARPNESS, weight=CAUTION))

@@ -15,7 +15,7 @@ def pareto_front(losses: Array) -> Mask:
     losses = np.asarray(losses, dtype=np.float64)
     if losses.ndim != 2:
         raise ValueError(f"losses are a table of shape (n, m), not {losses.shape}")
-    front = np.isfinite(losses).all(axis=1)
+    front: Mask = np.asarray(np.isfinite(losses).all(axis=1))
     for i in np.flatnonzero(front):
         rest = losses[front]
         front[i] = not ((rest <= losses[i]).all(axis=1) & (rest < losses[i]).any(axis=1)).any()

@@ -108,7 +108,9 @@ class Surrogate:
         rows = _learning_rows(y[:m])
         members = MEMBERS if m <= ENSEMBLE_UNTIL else 1
         powers = POWERS if tamed and m >= TAMED_FROM else (None,)
-        self.warp, thetas = learn(F[rows], y[rows], errors[rows], cube.groups, powers=powers, rough=True, members=members)
+        self.warp, thetas = learn(
+            F[rows], y[rows], errors[rows], cube.groups, powers=powers, rough=True, members=members
+        )
         z = self.warp(y)
         extra = self.warp.variance(y, errors)
         self.models = [GaussianProcess(F, z, cube.groups, theta, extra) for theta in thetas]

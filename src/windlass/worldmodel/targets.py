@@ -20,6 +20,7 @@ import numpy as np
 
 from windlass.worldmodel.cube import Array
 
+LARGEST = 1e290  #: sums of a few of these are still finite
 KNEE = 3.0  #: of u; beyond it the bad side is logarithmic
 POWERS = (1.0, 0.5, 0.0)  #: of Yeo and Johnson; 1 leaves values as they are
 
@@ -46,7 +47,9 @@ class Warp:
         u = (y - centre) / width
         if power is not None:
             u = _yeo_johnson(_draw_in(u), power)
-        return cls(centre, width, 1.0 if power is None else power, float(u.mean()), float(u.std()) or 1.0, power is not None)
+        return cls(
+            centre, width, 1.0 if power is None else power, float(u.mean()), float(u.std()) or 1.0, power is not None
+        )
 
     def __call__(self, y: Array) -> Array:
         u = (np.asarray(y, dtype=np.float64) - self.centre) / self.width
@@ -58,7 +61,7 @@ class Warp:
         v = np.asarray(z, dtype=np.float64) * self.sd + self.mean
         if self.tamed:
             v = _let_out(_inverse_yeo_johnson(v, self.power))
-        return np.asarray(v * self.width + self.centre)
+        return np.clip(v * self.width + self.centre, -LARGEST, LARGEST)
 
     def slope(self, y: Array) -> Array:
         """dz/dy at y (n,), by central differences: takes a small spread of y to one of z."""
