@@ -71,7 +71,7 @@ class DecisionLog:
             lines = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return []
-        found = []
+        found: list[Mapping[str, Any]] = []
         for line in lines:
             try:
                 data = json.loads(line)
