@@ -42,7 +42,7 @@ def log_h(z: Array) -> Array:
 
 def _ratio(z: Array, log_value: Array) -> Array:
     """d log_h / dz = Phi(z) / h(z)."""
-    return np.exp(np.clip(log_ndtr(z) - log_value, -700.0, 700.0))
+    return np.asarray(np.exp(np.clip(log_ndtr(z) - log_value, -700.0, 700.0)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ SCALE_SD = 0.7  #: of log s around 0
 NOISE_CENTRE, NOISE_SD = -4.0, 1.5  #: of log noise
 LENGTH_CENTRE, LENGTH_SD = math.sqrt(2), math.sqrt(3)
 JITTER = 1e-9
-THINNING, LEAPS, STEP = 4, 6, 0.25  #: of Hamiltonian Monte Carlo
+THINNING, LEAPS, STEP = 3, 5, 0.25  #: of Hamiltonian Monte Carlo
 
 
 @dataclass(frozen=True, slots=True)

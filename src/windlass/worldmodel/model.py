@@ -32,7 +32,7 @@ from windlass.worldmodel.surrogate import Failures, Surrogate, predictions
 from windlass.worldmodel.trials import Trial
 
 USABLE = 3  #: finite results from which the score's model means something
-SHARPNESS, CAUTION = 0.1, 1.0  #: of the chance to run within an acquisition: added variance, exponent
+SHARPNESS, CAUTION = 0.3, 2.0  #: of the chance to run within an acquisition: added variance, exponent
 CHECKS = 300  #: candidates that ``acceptable`` is asked about for one suggestion
 
 
@@ -207,7 +207,7 @@ class WorldModel:
             scores = self._scores()
             return self.trials[max(map(int, rows), key=lambda i: (scores[i], -i))]
         mean, _ = self._score.latent(self._U[rows])
-        return self.trials[rows[int(np.argmin(mean))]]
+        return self.trials[int(rows[np.argmin(mean)])]
 
     # ------------------------------------------------------------------ suggestions
 

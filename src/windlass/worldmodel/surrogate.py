@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from windlass.records.forecast import Prediction
-from windlass.worldmodel.cube import Array, Cube, Mask
+from windlass.worldmodel.cube import Array, Cube, Groups, Mask
 from windlass.worldmodel.gp import Density, Fit, GaussianProcess, rough_start, sample, smooth_start
 from windlass.worldmodel.targets import POWERS, Warp
 
@@ -80,7 +80,7 @@ def learn(
     F: Array,
     y: Array,
     extra_sd: Array,
-    groups: Array,
+    groups: Groups,
     *,
     powers: tuple[float | None, ...] = (None,),
     rough: bool = False,

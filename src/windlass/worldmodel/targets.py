@@ -61,7 +61,8 @@ class Warp:
         v = np.asarray(z, dtype=np.float64) * self.sd + self.mean
         if self.tamed:
             v = _let_out(_inverse_yeo_johnson(v, self.power))
-        return np.clip(v * self.width + self.centre, -LARGEST, LARGEST)
+        largest = LARGEST / max(1.0, self.width)
+        return np.asarray(np.clip(v, -largest, largest) * self.width + self.centre)
 
     def slope(self, y: Array) -> Array:
         """dz/dy at y (n,), by central differences: takes a small spread of y to one of z."""

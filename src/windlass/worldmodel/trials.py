@@ -25,14 +25,22 @@ class Trial:
     extra_sd: Mapping[str, float] = field(default_factory=dict)  #: metric -> extra sd of an extrapolated value
 
 
-def trials_of(study: Study, space: Space, runs: Sequence[RunRecord]) -> tuple[list[Trial], dict[str, str]]:
-    """The completed and failed ``runs`` as trials, by end, number and id; and why runs were set aside, by run id.
+def trials_of(
+    study: Study,
+    space: Space,
+    runs: Sequence[RunRecord],
+    partial: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
+) -> tuple[list[Trial], dict[str, str]]:
+    """The terminal ``runs`` as trials, by end, number and id; and why runs were set aside, by run id.
+
+    Cancelled and lost runs say nothing about their config. A run that was stopped early did not fail; ``partial`` has
+    what its metrics would have come to: run id -> metric -> (value, standard deviation).
 
     A parameter that the space no longer has is dropped; one that a run lacks takes its value in the study's
     baseline, and without one, or with a value outside today's domain, the run is set aside. A completed run whose
     required metric is absent or not finite counts as failed, of kind ``diverged``.
     """
-    settled = [run for run in runs if run.status in (Status.COMPLETED, Status.FAILED)]
+    settled = [run for run in runs if run.status.terminal and run.status is not Status.CANCELLED and not _lost(run)]
     settled.sort(key=lambda run: (run.ended or run.created, run.number or 0, run.id))
     trials: list[Trial] = []
     aside: dict[str, str] = {}
@@ -43,9 +51,14 @@ def trials_of(study: Study, space: Space, runs: Sequence[RunRecord]) -> tuple[li
             aside[run.id] = str(error)
             continue
         metrics = {name: value for name in study.required_metrics if math.isfinite(value := _metric(run, name))}
+        extra_sd: dict[str, float] = {}
         failure: str | None = None
         if run.status is Status.FAILED:
             failure = str(run.failure.kind) if run.failure is not None else str(FailureKind.ERROR)
+        elif run.status is Status.STOPPED:
+            expected = (partial or {}).get(run.id, {})
+            metrics = {name: value for name, (value, _) in expected.items() if name in study.required_metrics}
+            extra_sd = {name: expected[name][1] for name in metrics}
         elif len(metrics) < len(study.required_metrics):
             failure = str(FailureKind.DIVERGED)
         cost = run.duration_s
@@ -55,10 +68,15 @@ def trials_of(study: Study, space: Space, runs: Sequence[RunRecord]) -> tuple[li
                 values=values,
                 metrics=metrics if failure is None else {},
                 failure=failure,
-                cost_s=cost if cost is not None and math.isfinite(cost) else None,
+                cost_s=cost if cost is not None and math.isfinite(cost) and run.status is not Status.STOPPED else None,
+                extra_sd=extra_sd,
             )
         )
     return trials, aside
+
+
+def _lost(run: RunRecord) -> bool:
+    return run.failure is not None and run.failure.kind is FailureKind.LOST
 
 
 def _metric(run: RunRecord, name: str) -> float:
