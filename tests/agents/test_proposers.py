@@ -348,6 +348,18 @@ def test_a_closer_race_gets_more_repeats() -> None:
     assert counts[0] > counts[1] >= counts[2] == 0
 
 
+def test_a_lucky_champion_is_run_again() -> None:
+    """The world model thinks little of the run that stands first, and is sure of it."""
+    now = close_race(0.3)
+    lucky = now.runs[4].config["x"]
+    assert isinstance(now.world, MadeUpWorld)
+    truth = now.world.score
+    doubting = replace(now.world, score=lambda values: truth(values) - (values["x"] == lucky), sd=lambda values: 1e-3)
+    (proposal,) = propose("repeat", replace(now, world=doubting))
+    assert proposal.repeats == "r5" and proposal.evidence["leader"] == "r8"
+    assert proposal.evidence["worth"] == pytest.approx(0.7)
+
+
 def test_stagnation_is_no_reason_in_itself() -> None:
     now = close_race(0.9)
     assert propose("repeat", replace(now, lessons=replace(now.lessons, stagnation=stagnation()))) == []

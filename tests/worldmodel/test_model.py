@@ -14,6 +14,7 @@ from windlass.records.forecast import Forecast
 from windlass.records.study import Study
 from windlass.space.space import Space
 from windlass.worldmodel import Outcome, Suggestion, Trial, WorldModel, calibration, initial_points
+from windlass.worldmodel.surrogate import learning_size
 from worldmodel.problems import MIXED, PLANE, Values, bowl, draws, make_study, mixed_loss, trial, trials, wavy
 
 STUDY = make_study()
@@ -131,6 +132,14 @@ def test_the_same_data_give_the_same_suggestions_to_the_bit() -> None:
 def test_seeds_lead_to_different_searches() -> None:
     model = WorldModel.fit(STUDY, SPACE, [])
     assert suggest(model, seed=1)[0].values != suggest(model, seed=2)[0].values
+
+
+def test_what_hyper_parameters_are_learned_on_is_a_schedule_of_counts() -> None:
+    sizes = [learning_size(count) for count in range(1, 1001)]
+    assert sizes[:100] == list(range(1, 101))
+    assert sizes == sorted(sizes)
+    assert all(0.95 * count <= size <= count for count, size in enumerate(sizes, start=1))
+    assert len(set(sizes[100:])) < 60
 
 
 # ---------------------------------------------------------------- forecasts

@@ -1,7 +1,8 @@
 """The director: what the next slots are for and who proposes for them, with the reason in words and numbers.
 
-The world model leads. Every other proposer gets few slots, by credit (``windlass.agents.bandit``) or by a rule with a
-reason of its own: mixing proposers costs, so a slot taken from the world model has to say what for.
+The world model leads, alone as long as that gets anywhere: mixing proposers costs. When the search stagnates, others
+get slots, by credit (``windlass.agents.bandit``) or by a rule with a reason of its own: what the champion gains from,
+where nobody has looked. Close races are run again late, recoveries step from what works.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ EXPLORE_EVERY = 8  #: of a stagnant search's slots one explores
 LAST = 0.1  #: share of the budget left below which nothing is tried for knowledge alone
 
 LEAD = Prior(worth=0.5, weight=20, ceiling=1.0)
-CHALLENGER = Prior(worth=0.4, weight=20, ceiling=0.06)
-#: mode -> who may lead, the first that takes part; and who else gets slots by credit
+CHALLENGER = Prior(worth=0.4, weight=20, ceiling=0.1)
+#: mode -> who may lead, the first that takes part; and who else gets slots by credit, in EXPLOIT of a stagnant search
 LEADS: Mapping[Mode, Sequence[str]] = {
     Mode.EXPLORE: ("explorer", "bayesian", "local"),
     Mode.EXPLOIT: ("bayesian", "local", "pattern", "explorer"),
@@ -78,7 +79,8 @@ def _shares(situation: Situation, mode: Mode, present: Sequence[str]) -> dict[st
     if mode is Mode.RECOVER and not situation.world.usable:
         leads = [name for name in leads if name != "bayesian"]
     lead = leads[0] if leads else present[0]
-    arms = {lead: LEAD, **{name: one for name, one in CHALLENGERS[mode].items() if name in present and name != lead}}
+    challengers = CHALLENGERS[mode] if mode is not Mode.EXPLOIT or _saturated(situation) else {}
+    arms = {lead: LEAD, **{name: one for name, one in challengers.items() if name in present and name != lead}}
     language = situation.study.agents.language_model
     if language is not None and "language_model" in present:
         arms["language_model"] = Prior(worth=LEAD.worth, weight=LEAD.weight, ceiling=1 / language.every)

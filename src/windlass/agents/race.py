@@ -7,7 +7,8 @@ chosen in the end by
 
     worth_i = t_i f(-|m_i - max_{j != i} m_j| / t_i),   f(z) = phi(z) + z Phi(z)
 
-(the knowledge gradient for independent beliefs: Frazier, Powell and Dayanik 2008, section 3).
+(the knowledge gradient for independent beliefs: Frazier, Powell and Dayanik 2008, section 3). For the config that
+stands first, max_j m_j - m_1 is added: what the study loses while a lucky run is its champion.
 """
 
 from __future__ import annotations
@@ -75,14 +76,15 @@ def race(situation: Situation, taken: Collection[str] = ()) -> Race | None:
     decided = Counter(digest(decision.config) for decision in situation.decided if decision.config)
     found: list[Race] = []
     for i, one in enumerate(field):
-        run = one.standing.run
+        run, others = one.standing.run, float(np.delete(mean, i).max())
+        lucky = max(0.0, others - float(mean[i])) if one.rank == 1 else 0.0
         runs = max(decided[run.fingerprints.get("config") or digest(run.config)], len(one.standing.runs))
         if runs < study.repeats and run.id not in taken:
             found.append(
                 Race(
                     candidate=one,
                     runs=runs,
-                    worth=_worth(float(mean[i]), float(sd[i]), float(np.delete(mean, i).max()), noise),
+                    worth=_worth(float(mean[i]), float(sd[i]), others, noise) + lucky,
                     leader=field[best],
                     rival=field[second],
                     chance=float(ndtr((mean[second] - mean[best]) / math.hypot(sd[best], sd[second]))),

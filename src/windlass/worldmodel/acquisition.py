@@ -117,7 +117,7 @@ class Acquisition:
         F = self.cube.features(U)
         return np.asarray(sum(term.values(F) for term in self.terms) + np.zeros(len(U)))
 
-    def climb(self, starts: Array, steps: int = 30) -> Array:
+    def climb(self, starts: Array, steps: int = 20) -> Array:
         """``starts`` (k, d) moved uphill along the smooth dimensions, snapped again; shape (k, d)."""
         smooth = self.cube.smooth
         free = smooth & ~self.cube.inactive(starts)

@@ -130,7 +130,7 @@ class Fit:
             jac=True,
             method="L-BFGS-B",
             bounds=np.column_stack([low, high]),
-            options={"maxiter": iterations, "ftol": 1e-7, "gtol": 1e-4},
+            options={"maxiter": iterations, "ftol": 1e-6, "gtol": 1e-3},
         )
         return cls(found.x, float(found.fun))
 

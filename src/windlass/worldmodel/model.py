@@ -37,7 +37,10 @@ CHECKS = 300  #: candidates that ``acceptable`` is asked about for one suggestio
 
 
 def initial_points(dimensions: int) -> int:
-    """How many space-filling results to have before the world model chooses."""
+    """How many space-filling results to have before the world model chooses: d + 2, from 5 to 10.
+
+    Five for every d did no better: as many crashes, and more regret at 20 trials.
+    """
     return min(10, max(5, dimensions + 2))
 
 

@@ -22,7 +22,7 @@ from windlass.worldmodel.targets import POWERS, Warp
 
 EVERY_UNTIL = 100  #: results up to which each one is learned from; then every twentieth of them
 LEARN_FROM = 250  #: results that hyper-parameters are learned from, at most
-TAMED_FROM = 6  #: results from which powers of the warp are tried
+TAMED_FROM = 5  #: results from which powers of the warp are tried
 MEMBERS = 4  #: of an ensemble
 ENSEMBLE_UNTIL = 100  #: results; beyond, hyper-parameters are certain enough
 FREEDOM = 4.0  #: degrees of Student's t that forecasts follow: measured errors have heavier tails than the normal
@@ -35,10 +35,8 @@ _PERCENTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
 def learning_size(count: int) -> int:
     """How many of the first ``count`` results hyper-parameters are learned on."""
     size = min(count, EVERY_UNTIL)
-    while size + size // 20 <= count:
-        size += size // 20 or 1
-        if size == count:
-            break
+    while size >= EVERY_UNTIL and size + size // 20 <= count:
+        size += size // 20
     return size
 
 
@@ -177,7 +175,7 @@ def _spread(table: Array) -> Array:
 class Failures:
     """The chance that a run fails, and of what: a Gaussian process on -1 (ran) and +1 (failed).
 
-    Without both kinds of results there is only the rate, (failures + 1/2) / (results + 1)... drawn to ``PRIOR``.
+    Without both kinds of results there is only the rate, with ``PRIOR_COUNT`` results of rate ``PRIOR`` added.
     """
 
     PRIOR, PRIOR_COUNT = 0.1, 2.0
