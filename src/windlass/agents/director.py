@@ -21,6 +21,7 @@ LATE = 0.2  #: share of the budget left from which leaders are run again: earlie
 REPEATS = 0.08  #: of all decisions, at most
 ABLATE_EVERY = 30  #: decisions between two ablations
 EXPLORE_EVERY = 8  #: of a stagnant search's slots one explores
+TURN = 2  #: times the initial results, before which nothing counts as stagnation
 LAST = 0.1  #: share of the budget left below which nothing is tried for knowledge alone
 
 LEAD = Prior(worth=0.5, weight=20, ceiling=1.0)
@@ -120,9 +121,11 @@ def _left(situation: Situation) -> float | None:
 
 
 def _saturated(situation: Situation) -> bool:
-    """Stagnant against the noise, and not rising either."""
+    """Stagnant against the noise, not rising either, and the world model has had its turn."""
     trend = situation.lessons.trend
-    return situation.lessons.stagnation.stagnant and not (trend is not None and trend.low > 0)
+    rising = trend is not None and trend.low > 0
+    had_its_turn = situation.lessons.progress.settled >= TURN * situation.initial
+    return situation.lessons.stagnation.stagnant and had_its_turn and not rising
 
 
 def _evidence(situation: Situation, shared: Mapping[str, Share]) -> dict[str, Any]:

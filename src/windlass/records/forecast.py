@@ -9,7 +9,9 @@ from typing import Any, Self
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """One number with its spread. The percentiles are of an observation (noise included), in the number's own unit."""
+    """One number with its spread. The percentiles are of an observation (noise included), in the number's own unit;
+    mean and sd are taken from the central 90 %, so that a long tail does not drown them.
+    """
 
     mean: float
     sd: float
