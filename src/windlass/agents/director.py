@@ -46,10 +46,8 @@ def direct(situation: Situation, slots: int, available: Sequence[str]) -> Strate
     shared = _shares(situation, mode, present)
     given, notes = Counter[str](), dict[str, None]()
     for number in range(situation.next_number, situation.next_number + slots):
-        name, note = _by_rule(situation, mode, number, present, given) or (
-            turn(number, situation.study.seed, shared),
-            "",
-        )
+        ruled = _by_rule(situation, mode, number, present, given)
+        name, note = ruled or (turn(number, situation.study.seed, shared), "")
         given[name] += 1
         notes.update({note: None} if note else {})
     by_credit = {name: one for name, one in shared.items() if name in given}

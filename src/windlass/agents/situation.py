@@ -70,7 +70,8 @@ class Situation:
     baseline_is_complete: bool  #: the study's baseline alone is a valid config
     configs: Mapping[str, str]  #: digest of a config that was decided on -> its run
     config: Callable[[Values], dict[str, Any]]  #: values -> whole nested config; raises ConfigRejected
-    acceptable: Callable[[Values], bool]  #: values give a valid config that was not decided on
+    #: values give a valid config that was not decided on and lies in no region learned to fail
+    acceptable: Callable[[Values], bool]
 
     @property
     def runs_left(self) -> int | None:

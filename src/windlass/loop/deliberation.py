@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -90,7 +90,8 @@ def _deliberate(known: Knowledge, council: Council, slots: int, at: float) -> li
     lessons = learn(study, space, known.runs, known.decided, world.noise_sd)
     lessons = replace(lessons, set_aside={**aside, **lessons.set_aside})
     configs = {digest(d.config): d.run_id for d in known.decided if d.run_id is not None}
-    situation = _situation(known, lessons, world, configs)
+    rejected: set[str] = set()  #: digests of this cycle's rejected values
+    situation = _situation(known, lessons, world, configs, rejected)
     strategy = asked = direct(situation, slots, tuple(council.proposers))
     made: list[Decision] = []
     incidents: list[Incident] = []
@@ -100,13 +101,16 @@ def _deliberate(known: Knowledge, council: Council, slots: int, at: float) -> li
             break
         if turn:
             decided_now = [flatten(d.config) for d in made if d.run_id is not None]
-            situation = replace(situation, world=WorldModel.fit(study, space, trials, [*pending, *decided_now]))
+            if decided_now:
+                situation = replace(situation, world=WorldModel.fit(study, space, trials, [*pending, *decided_now]))
             strategy = _instead(situation, asked, council, open_slots, last=turn == ROUNDS - 1)
         for proposal in _propose(situation, strategy, council, open_slots, incidents):
             decision = _judge(known, situation, council, proposal, asked, at, incidents)
             made.append(decision)
             if decision.run_id is not None:
                 configs.setdefault(digest(decision.config), decision.run_id)
+            else:
+                rejected.add(digest(proposal.values))
             situation = replace(situation, decided=(*situation.decided, decision), next_number=decision.number + 1)
     if made:
         notes = [*lessons.notes, *(f"set aside: run {run_id}, {why}" for run_id, why in lessons.set_aside.items())]
@@ -131,18 +135,26 @@ def _pending(known: Knowledge) -> list[Mapping[str, Any]]:
     ]
 
 
-def _situation(known: Knowledge, lessons: Lessons, world: World, configs: Mapping[str, str]) -> Situation:
+def _situation(
+    known: Knowledge, lessons: Lessons, world: World, configs: Mapping[str, str], rejected: Set[str]
+) -> Situation:
     study = known.study
     baseline = best_baseline(study, lessons.progress.ranked)
 
     def config(values: Mapping[str, Any]) -> dict[str, Any]:
         return known.generator.generate(values, baseline)
 
+    learned = [one.constraint for one in lessons.constraints]
+
     def acceptable(values: Mapping[str, Any]) -> bool:
+        if digest(values) in rejected:
+            return False
         try:
-            return digest(config(values)) not in configs
+            whole = config(values)
         except ConfigRejected:
             return False
+        flat = flatten(whole)
+        return digest(whole) not in configs and not any(constraint.rejects(flat) for constraint in learned)
 
     initial = initial_points(known.space.dimensions)
     if study.budget.runs is not None:
