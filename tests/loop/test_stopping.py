@@ -243,10 +243,19 @@ def test_a_stop_that_cannot_be_written_is_asked_again(driver: Driver, monkeypatc
         asked.append(why.step)
         raise OSError(28, "No space left on device")
 
-    driver.finish_some()
+    driver.drive(*[driver.spec([*GOOD, 0.2 + i / 100]) for i in range(3)])
     monkeypatch.setattr(driver.executor, "stop", full_disk)
     (run,) = driver.drive(driver.spec(BAD, more=BAD[-1:]))
     assert run.status is Status.COMPLETED and asked == [4, 5] and not driver.stopped
+
+
+@pytest.mark.parametrize(("usual", "status"), [(5, Status.COMPLETED), (6, Status.STOPPED)])
+def test_a_run_that_came_as_far_as_runs_go_is_left_to_end(tmp_path: Path, usual: int, status: Status) -> None:
+    driver = Driver(tmp_path / "runs", make_study(from_step=5))
+    with closing(driver.executor):
+        driver.drive(*[driver.spec([*GOOD, 0.2][:usual]) for _ in range(3)])
+        (run,) = driver.drive(driver.spec([*BAD, 7.1]))
+    assert run.status is status
 
 
 def test_without_the_section_nothing_is_read(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
+from statistics import median_low
 
 from windlass.history.curves import Course, extrapolate, verdict
 from windlass.jobs.curves import Curve, read_curve
@@ -47,8 +48,9 @@ class EarlyStopper:
         """Read what the curves of the running among ``runs`` (a study's history) have gained, and end the hopeless.
 
         Returns what was stopped, by run id; the runs' ENDED events follow. A run is judged whenever it has a new point
-        from ``from_step`` on, against the runs that completed or were stopped and the others that still run. Repeats
-        of a config are left alone: without its unlucky runs, a config would look better than it is.
+        from ``from_step`` on, against the runs that completed or were stopped and the others that still run. Two are
+        left alone: repeats of a config, which without its unlucky runs would look better than it is; and a run that
+        came as far as completed ones usually go, since there is nothing left to save.
 
         A stop that cannot be written down, on a full disk say, does not happen; the next point asks again.
         """
@@ -60,9 +62,10 @@ class EarlyStopper:
         if not due:
             return {}
         curves, first_runs = self._curves(runs), _first_runs(runs)
+        end = _usual_end(runs, curves)
         stopped: dict[str, EarlyStop] = {}
         for run in due:
-            if run.id not in first_runs:
+            if run.id not in first_runs or curves[run.id].reaches(end):
                 self._left_alone.add(run.id)
             elif (why := judge(rule, run.id, curves)) is not None:
                 try:
@@ -163,6 +166,12 @@ def finished(run: RunRecord, metric: str, curve: Course) -> Course:
     if not curve.steps or not math.isfinite(final) or final == curve.values[-1]:
         return curve
     return Course([*zip(curve.steps[:-1], curve.values[:-1], strict=True), (curve.steps[-1], final)])
+
+
+def _usual_end(runs: Iterable[RunRecord], curves: Mapping[str, Course]) -> float:
+    """The median of the last steps of completed runs; infinite without one."""
+    ends = [curves[run.id].steps[-1] for run in runs if run.status is Status.COMPLETED and curves[run.id].steps]
+    return median_low(ends) if ends else math.inf
 
 
 def _first_runs(runs: Iterable[RunRecord]) -> set[str]:
