@@ -20,17 +20,19 @@ from windlass.records.decision import (
     Approval,
     Decision,
     Incident,
+    Mode,
     Outcome,
     Override,
     Proposal,
     Strategy,
 )
+from windlass.records.forecast import Forecast
 from windlass.records.lessons import Lessons
-from windlass.records.run import RunRecord, make_run_id
+from windlass.records.run import RunRecord, Status, make_run_id
 from windlass.records.study import Study
 from windlass.space.generate import ConfigGenerator, best_baseline
 from windlass.space.space import Space
-from windlass.worldmodel import WorldModel, initial_points, trials_of
+from windlass.worldmodel import WorldModel, caution, initial_points, trials_of
 
 ROUNDS = 3  #: how often the slots of rejected proposals are proposed for again, in one cycle
 NOTES = 20  #: most notes on record for one cycle
@@ -86,7 +88,8 @@ def _deliberate(known: Knowledge, council: Council, slots: int, at: float) -> li
     study, space = known.study, known.space
     pending = _pending(known)
     trials, aside = trials_of(study, space, known.runs, known.partial)
-    world = WorldModel.fit(study, space, trials, pending)
+    careful = caution(_failure_forecasts(known))
+    world = WorldModel.fit(study, space, trials, pending, careful)
     lessons = learn(study, space, known.runs, known.decided, world.noise_sd)
     lessons = replace(lessons, set_aside={**aside, **lessons.set_aside})
     configs = {digest(d.config): d.run_id for d in known.decided if d.run_id is not None}
@@ -102,7 +105,8 @@ def _deliberate(known: Knowledge, council: Council, slots: int, at: float) -> li
         if turn:
             decided_now = [flatten(d.config) for d in made if d.run_id is not None]
             if decided_now:
-                situation = replace(situation, world=WorldModel.fit(study, space, trials, [*pending, *decided_now]))
+                world = WorldModel.fit(study, space, trials, [*pending, *decided_now], careful)
+                situation = replace(situation, world=world)
             strategy = _instead(situation, asked, council, open_slots, last=turn == ROUNDS - 1)
         for proposal in _propose(situation, strategy, council, open_slots, incidents):
             decision = _judge(known, situation, council, proposal, asked, at, incidents)
@@ -132,6 +136,16 @@ def _pending(known: Knowledge) -> list[Mapping[str, Any]]:
         flatten(d.config)
         for d in known.decided
         if d.run_id is not None and d.run_id not in settled and not known.refused(d)
+    ]
+
+
+def _failure_forecasts(known: Knowledge) -> list[tuple[Forecast, bool]]:
+    """Where the search followed its model: what was forecast, and whether the run failed; by decision number."""
+    ended = {run.id: run for run in known.runs if run.status in (Status.COMPLETED, Status.FAILED)}
+    return [
+        (d.forecast, ended[d.run_id].status is Status.FAILED)
+        for d in known.decided
+        if d.forecast is not None and d.mode is not Mode.EXPLORE and d.run_id in ended
     ]
 
 

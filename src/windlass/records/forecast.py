@@ -34,6 +34,7 @@ class Forecast:
     known: int  #: results that the model was fitted on, failures included
     metrics: Mapping[str, Prediction] = field(default_factory=dict)  #: declared metrics that could be modelled
     fails: float  #: probability that the run fails, 0 to 1
+    caution: float = 0.0  #: part of ``fails``, in standard normal units: by how much earlier forecasts were too low
     kinds: Mapping[str, float] = field(default_factory=dict)  #: failure kind -> probability; they sum to ``fails``
     keeps_guards: float = 1.0  #: probability that a completed run keeps every guard
     cost_s: Prediction | None = None  #: wall seconds

@@ -1,6 +1,6 @@
 """PREDICT: mean and spread, chance of failure and cost of a config before it runs; what to try next."""
 
-from windlass.worldmodel.calibration import Calibration, Coverage, Outcome, calibration
+from windlass.worldmodel.calibration import Calibration, Coverage, Outcome, calibration, caution
 from windlass.worldmodel.gp import GaussianProcess
 from windlass.worldmodel.model import Suggestion, WorldModel, initial_points
 from windlass.worldmodel.pareto import expected_hypervolume_improvement, hypervolume, pareto_front
@@ -15,6 +15,7 @@ __all__ = [
     "Trial",
     "WorldModel",
     "calibration",
+    "caution",
     "expected_hypervolume_improvement",
     "hypervolume",
     "initial_points",

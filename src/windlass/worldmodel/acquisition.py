@@ -81,18 +81,22 @@ class Improvement:
 
 @dataclass(frozen=True, slots=True)
 class Below:
-    """``weight`` times log P(observation of the model < ``limit``), or of > where ``flipped``."""
+    """``weight`` times log P(observation of the model < ``limit``), or of > where ``flipped``.
+
+    ``caution`` makes the event less likely by so many standard deviations.
+    """
 
     model: GaussianProcess
     limit: float
     spread: float  #: variance added to the model's own
     weight: float = 1.0
     flipped: bool = False
+    caution: float = 0.0
 
     def values(self, F: Array) -> Array:
         found = self.model.predict(F)
         z = (self.limit - found.mean) / np.sqrt(found.var + self.spread)
-        return np.asarray(self.weight * log_ndtr(-z if self.flipped else z))
+        return np.asarray(self.weight * log_ndtr((-z if self.flipped else z) - self.caution))
 
     def slopes(self, F: Array) -> tuple[Array, Array]:
         found = self.model.predict(F, gradients=True)
@@ -100,8 +104,9 @@ class Below:
         sd = np.sqrt(found.var + self.spread)
         side = -1.0 if self.flipped else 1.0
         z = side * (self.limit - found.mean) / sd
-        log_p = log_ndtr(z)
-        hazard = np.exp(np.clip(-0.5 * z * z - 0.5 * math.log(2 * math.pi) - log_p, -700.0, 700.0))
+        log_p = log_ndtr(z - self.caution)
+        density = -0.5 * (z - self.caution) ** 2 - 0.5 * math.log(2 * math.pi)
+        hazard = np.exp(np.clip(density - log_p, -700.0, 700.0))
         z_grad = -side * found.mean_grad / sd[:, None] - (z / (2 * sd * sd))[:, None] * found.var_grad
         return np.asarray(self.weight * log_p), self.weight * hazard[:, None] * z_grad
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_ndtr, ndtri
+
 from windlass.records.forecast import Forecast
+
+RECENT = 30  #: forecasts that ``caution`` looks back at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +77,24 @@ def calibration(pairs: Iterable[tuple[Forecast, Outcome]]) -> Calibration:
         metrics={name: _coverage(count) for name, count in counts.items()},
         score=_coverage(score),
     )
+
+
+def caution(pairs: Sequence[tuple[Forecast, bool]]) -> float:
+    """By how much the last ``RECENT`` failure forecasts were too low, in standard normal units; 0 where they were not.
+
+    ``pairs``: forecast, and whether the run failed, in the order of decisions. The shift d maximises the posterior of
+    P(fails) = Phi(z + d), z the forecast without the caution of its own time, d ~ N(0, 1). A search that follows its
+    model to where failures are underestimated meets just those; without this it goes on meeting them.
+    """
+    recent = pairs[-RECENT:]
+    if not any(failed for _, failed in recent):
+        return 0.0
+    z = ndtri(np.clip([forecast.fails for forecast, _ in recent], 1e-6, 1 - 1e-6)) - [f.caution for f, _ in recent]
+    side = np.where([failed for _, failed in recent], 1.0, -1.0)
+    found = minimize_scalar(
+        lambda d: 0.5 * d * d - log_ndtr(side * (z + d)).sum(), bounds=(-3.0, 3.0), method="bounded"
+    )
+    return max(0.0, round(float(found.x), 3))
 
 
 def _count(counts: list[int], covers: Callable[[float, float], bool], value: float) -> None:

@@ -58,9 +58,14 @@ class WorldModel:
     """Fitted by :meth:`fit`; every method takes flat values, also of parameters that are not active."""
 
     def __init__(
-        self, study: Study, space: Space, trials: Sequence[Trial], pending: Sequence[Mapping[str, Any]]
+        self,
+        study: Study,
+        space: Space,
+        trials: Sequence[Trial],
+        pending: Sequence[Mapping[str, Any]],
+        caution: float,
     ) -> None:
-        self.study, self.space, self.trials = study, space, list(trials)
+        self.study, self.space, self.trials, self.caution = study, space, list(trials), caution
         self.cube = Cube(space)
         self._U = self.cube.encode([trial.values for trial in trials])
         self._pending = self._known(pending)
@@ -71,10 +76,18 @@ class WorldModel:
 
     @classmethod
     def fit(
-        cls, study: Study, space: Space, trials: Sequence[Trial], pending: Sequence[Mapping[str, Any]] = ()
+        cls,
+        study: Study,
+        space: Space,
+        trials: Sequence[Trial],
+        pending: Sequence[Mapping[str, Any]] = (),
+        caution: float = 0.0,
     ) -> WorldModel:
-        """Never raises on few, equal, constant or failed results; ValueError on values outside the space's domains."""
-        return cls(study, space, trials, pending)
+        """Never raises on few, equal, constant or failed results; ValueError on values outside the space's domains.
+
+        ``caution``: by how much past failure forecasts were too low (``windlass.worldmodel.caution``).
+        """
+        return cls(study, space, trials, pending, caution)
 
     # ------------------------------------------------------------------ what is known
 
@@ -90,7 +103,7 @@ class WorldModel:
 
     @cached_property
     def _failures(self) -> Failures:
-        return Failures(self.cube, self._U, [trial.failure for trial in self.trials])
+        return Failures(self.cube, self._U, [trial.failure for trial in self.trials], self.caution)
 
     @property
     def _single(self) -> bool:
@@ -174,6 +187,7 @@ class WorldModel:
                 known=len(self.trials),
                 metrics=metrics[i],
                 fails=float(fails[i]),
+                caution=self.caution,
                 kinds=kinds[i],
                 keeps_guards=float(keeps[i]),
                 cost_s=costs[i],
@@ -238,7 +252,8 @@ class WorldModel:
                 bests = [min(pair) for pair in zip(bests, believed, strict=True)]
             terms.append(Improvement([model.believing(F) for model in score.models], bests))
         if (runs := self._failures.model) is not None:
-            terms.append(Below(runs, self._failures.limit, runs.noise + SHARPNESS, weight=CAUTION))
+            spread = runs.noise + SHARPNESS
+            terms.append(Below(runs, self._failures.limit, spread, weight=CAUTION, caution=self.caution))
         if per_second and self._cost is not None:
             terms.append(Cheapness(self._cost.models[0], self._cost.warp.sd * self._cost.warp.width))
         return Acquisition(self.cube, [*terms, *self._guard_terms()])

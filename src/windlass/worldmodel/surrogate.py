@@ -183,8 +183,8 @@ class Failures:
     PRIOR, PRIOR_COUNT = 0.1, 2.0
     SPREAD = 1.0  #: variance added for a forecast; a Gaussian process on two values is too sure of itself
 
-    def __init__(self, cube: Cube, U: Array, kinds: Sequence[str | None]) -> None:
-        self.cube = cube
+    def __init__(self, cube: Cube, U: Array, kinds: Sequence[str | None], caution: float = 0.0) -> None:
+        self.cube, self.caution = cube, caution
         failed: Mask = np.array([kind is not None for kind in kinds], dtype=np.bool_)
         n = len(failed)
         self.rate = float((failed.sum() + self.PRIOR * self.PRIOR_COUNT) / (n + self.PRIOR_COUNT))
@@ -206,7 +206,8 @@ class Failures:
         if self.model is None:
             return np.full(len(U), self.rate)
         found = self.model.predict(self.cube.features(U))
-        return np.asarray(ndtr((found.mean - self.limit) / np.sqrt(found.var + self.model.noise + self.SPREAD)))
+        z = (found.mean - self.limit) / np.sqrt(found.var + self.model.noise + self.SPREAD)
+        return np.asarray(ndtr(z + self.caution))
 
     def by_kind(self, U: Array) -> list[dict[str, float]]:
         """Each kind's share of that probability: failures of a kind count by their nearness."""
