@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("startup", "journal", "config", "store", "reindex", "jobs", "settle")
+PARTS = ("startup", "journal", "config", "store", "reindex", "jobs", "settle", "suggest/latency")
 
 
 def measure(part: str) -> list[dict[str, Any]]:

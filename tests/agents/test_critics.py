@@ -167,13 +167,22 @@ def test_feasibility_lets_a_promising_risk_pass() -> None:
 
 
 def test_feasibility_rejects_a_risk_for_nothing() -> None:
-    vote = review("feasibility", make_situation(RUNS), fails=0.7, score=prediction(-3.0, 1.0))
+    stranger, situation = propose("local"), make_situation(RUNS)
+    vote = review("feasibility", situation, stranger, fails=0.7, score=prediction(-3.0, 1.0))
     assert of(vote) == (Stance.REJECT, 0.7)
-    assert review("feasibility", make_situation(RUNS), fails=0.99).stance is Stance.REJECT
+    assert review("feasibility", situation, stranger, fails=0.99).stance is Stance.REJECT
+
+
+def test_feasibility_leaves_to_the_world_model_what_it_weighed() -> None:
+    """Where every promising config is a risk, the search would end."""
+    vote = review("feasibility", make_situation(RUNS), propose("bayesian"), fails=0.9, score=prediction(-3.0, 1.0))
+    assert vote.stance is Stance.APPROVE and vote.confidence == pytest.approx(0.1)
+    assert "the world model weighed it" in vote.reason
 
 
 def test_guards_that_will_break_are_no_gain() -> None:
-    assert review("feasibility", make_situation(RUNS), fails=0.6, keeps_guards=0.01).stance is Stance.REJECT
+    vote = review("feasibility", make_situation(RUNS), propose("local"), fails=0.6, keeps_guards=0.01)
+    assert vote.stance is Stance.REJECT
 
 
 def test_a_study_in_which_everything_fails_goes_on() -> None:
@@ -187,8 +196,8 @@ def test_no_more_risk_than_usual_is_no_reason() -> None:
     failing = [make_run(10 + i, {"model.lr": 0.5 + i / 100, "kind": "a"}, loss=None) for i in range(27)]
     situation = make_situation([*RUNS, *failing])
     poor = {"score": prediction(-3.0, 1.0)}
-    assert review("feasibility", situation, fails=0.8, **poor).stance is Stance.APPROVE
-    assert review("feasibility", situation, fails=0.95, **poor).stance is Stance.REJECT
+    assert review("feasibility", situation, propose("local"), fails=0.8, **poor).stance is Stance.APPROVE
+    assert review("feasibility", situation, propose("local"), fails=0.95, **poor).stance is Stance.REJECT
 
 
 def test_learned_constraints_reject_as_far_as_their_evidence_goes() -> None:
@@ -467,7 +476,7 @@ def test_the_panel_passes_what_is_sane_and_stops_what_is_not() -> None:
     assert panel(situation, repeat, RUNS[0].config, make_forecast()) is Stance.APPROVE
     hopeless = make_forecast(merit=-100.0, score=prediction(-50.0, 0.5))
     assert panel(situation, propose("local", NEW), nest(NEW), hopeless) is not Stance.APPROVE
-    assert panel(situation, propose(values=NEW), nest(NEW), make_forecast(fails=0.99)) is not Stance.APPROVE
+    assert panel(situation, propose("local", NEW), nest(NEW), make_forecast(fails=0.99)) is not Stance.APPROVE
     assert panel(situation, propose(), RUNS[0].config, make_forecast()) is not Stance.APPROVE
     assert digest(RUNS[0].config) in situation.configs
 

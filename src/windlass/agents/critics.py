@@ -125,7 +125,8 @@ class FeasibilityCritic(_Voter):
     Inside a learned region the confidence of the rejection is 2 b - 1, where b is the lower end of the Wilson interval
     of the share of failures there: nothing for a region that fails every other time, 0.6 where four of five fail for
     certain. Outside, a high P(fails) rejects only where it is above what is usual in the study and the chance to get
-    a new best is not worth it.
+    a new best is not worth it; and not what the world model suggests itself, which has weighed the risk: where nothing
+    safer promises more, the search would end.
     """
 
     name: ClassVar[str] = "feasibility"
@@ -143,10 +144,11 @@ class FeasibilityCritic(_Voter):
         if fails >= RISKY and fails > usual and lead is not None and situation.world.usable:
             worth = (1 - fails) * lead
             evidence["worth"] = worth
-            if worth < WORTH:
+            if worth < WORTH and proposal.proposer != "bayesian":
                 reason = f"{risk}, and gives a new best with {worth:.1%}, less than {WORTH:.0%}"
                 return self._vote(Stance.REJECT, fails, reason, **evidence)
-            risk += f"; worth it for {worth:.1%} to get a new best"
+            worth_it = f"worth it for {worth:.1%} to get a new best"
+            risk += f"; {worth_it if worth >= WORTH else 'the world model weighed it'}"
         return self._vote(Stance.APPROVE, max(1 - fails, FAINT), risk, **evidence)
 
     def _learned(self, situation: Situation, values: Mapping[str, Any]) -> Vote | None:
