@@ -70,7 +70,7 @@ class WorldCritic(_Voter):
     """How much a proposal promises: its merit among configs drawn at random, and its chance to beat the best.
 
     Rejects what has no chance and less merit than chance would find. What the world model suggested itself is never
-    rejected; the explorer, who is asked for what is not known, only among the least informative tenth.
+    rejected, nor is the explorer, who is asked for what is not known.
     """
 
     name: ClassVar[str] = "world"
@@ -102,8 +102,9 @@ class WorldCritic(_Voter):
         promises = f"promises more than {share:.0%} of {REFERENCE} random configs"
         if chance is not None:
             promises += f", {chance:.1%} chance to beat the best"
-        enough = 0.1 if proposal.proposer == "explorer" else 0.5
-        if share >= enough or (chance is not None and chance >= WORTH):
+        if proposal.proposer == "explorer":
+            return self._vote(Stance.APPROVE, DOUBT, f"{promises}; it is asked for what is not known", **evidence)
+        if share >= 0.5 or (chance is not None and chance >= WORTH):
             return self._vote(Stance.APPROVE, max(share, DOUBT), promises, **evidence)
         if proposal.proposer == "bayesian":
             return self._abstain(f"{promises}; but it is the world model's own choice", **evidence)
@@ -125,8 +126,7 @@ class FeasibilityCritic(_Voter):
     Inside a learned region the confidence of the rejection is 2 b - 1, where b is the lower end of the Wilson interval
     of the share of failures there: nothing for a region that fails every other time, 0.6 where four of five fail for
     certain. Outside, a high P(fails) rejects only where it is above what is usual in the study and the chance to get
-    a new best is not worth it; and not what the world model suggests itself, which has weighed the risk: where nothing
-    safer promises more, the search would end.
+    a new best is not worth it. The explorer, who is asked where nothing else passes, may take the risk.
     """
 
     name: ClassVar[str] = "feasibility"
@@ -144,11 +144,11 @@ class FeasibilityCritic(_Voter):
         if fails >= RISKY and fails > usual and lead is not None and situation.world.usable:
             worth = (1 - fails) * lead
             evidence["worth"] = worth
-            if worth < WORTH and proposal.proposer != "bayesian":
+            if worth < WORTH and proposal.proposer != "explorer":
                 reason = f"{risk}, and gives a new best with {worth:.1%}, less than {WORTH:.0%}"
                 return self._vote(Stance.REJECT, fails, reason, **evidence)
             worth_it = f"worth it for {worth:.1%} to get a new best"
-            risk += f"; {worth_it if worth >= WORTH else 'the world model weighed it'}"
+            risk += f"; {worth_it if worth >= WORTH else 'the explorer asks for what is not known'}"
         return self._vote(Stance.APPROVE, max(1 - fails, FAINT), risk, **evidence)
 
     def _learned(self, situation: Situation, values: Mapping[str, Any]) -> Vote | None:

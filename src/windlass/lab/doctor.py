@@ -48,7 +48,12 @@ def doctor(lab: Lab) -> Sequence[Check]:
 def _check_machine() -> Iterable[Check]:
     version = ".".join(map(str, sys.version_info[:3]))
     yield Check(Level.OK, f"Python {version} on {sys.platform}, {os.cpu_count()} cores")
-    for extra, module, use in (("tabular", "sklearn", "the tabular workload"), ("report", "plotly", "report.html")):
+    extras = (
+        ("tabular", "sklearn", "the tabular workload"),
+        ("report", "plotly", "report.html"),
+        ("agents", "pydantic_ai", "language model"),
+    )
+    for extra, module, use in extras:
         if find_spec(module):
             yield Check(Level.OK, f"extra '{extra}' is installed")
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -93,7 +93,7 @@ def _deliberate(known: Knowledge, council: Council, slots: int, at: float) -> li
     lessons = learn(study, space, known.runs, known.decided, world.noise_sd)
     lessons = replace(lessons, set_aside={**aside, **lessons.set_aside})
     configs = {digest(d.config): d.run_id for d in known.decided if d.run_id is not None}
-    rejected: set[str] = set()  #: digests of this cycle's rejected values
+    rejected: dict[str, Mapping[str, Any]] = {}  #: this cycle's rejected proposals: digest of the values -> flat config
     situation = _situation(known, lessons, world, configs, rejected)
     strategy = asked = direct(situation, slots, tuple(council.proposers))
     made: list[Decision] = []
@@ -103,9 +103,10 @@ def _deliberate(known: Knowledge, council: Council, slots: int, at: float) -> li
         if open_slots <= 0:
             break
         if turn:
-            decided_now = [flatten(d.config) for d in made if d.run_id is not None]
-            if decided_now:
-                world = WorldModel.fit(study, space, trials, [*pending, *decided_now], careful)
+            handled: list[Mapping[str, Any]] = [flatten(d.config) for d in made if d.run_id is not None]
+            handled += [config for config in rejected.values() if config]  # so that the next ones lie elsewhere
+            if handled:
+                world = WorldModel.fit(study, space, trials, [*pending, *handled], careful)
                 situation = replace(situation, world=world)
             strategy = _instead(situation, asked, council, open_slots, last=turn == ROUNDS - 1)
         for proposal in _propose(situation, strategy, council, open_slots, incidents):
@@ -114,7 +115,7 @@ def _deliberate(known: Knowledge, council: Council, slots: int, at: float) -> li
             if decision.run_id is not None:
                 configs.setdefault(digest(decision.config), decision.run_id)
             else:
-                rejected.add(digest(proposal.values))
+                rejected[digest(proposal.values)] = flatten(situation.config(proposal.values)) if decision.votes else {}
             situation = replace(situation, decided=(*situation.decided, decision), next_number=decision.number + 1)
     if made:
         notes = [*lessons.notes, *(f"set aside: run {run_id}, {why}" for run_id, why in lessons.set_aside.items())]
@@ -150,7 +151,7 @@ def _failure_forecasts(known: Knowledge) -> list[tuple[Forecast, bool]]:
 
 
 def _situation(
-    known: Knowledge, lessons: Lessons, world: World, configs: Mapping[str, str], rejected: Set[str]
+    known: Knowledge, lessons: Lessons, world: World, configs: Mapping[str, str], rejected: Container[str]
 ) -> Situation:
     study = known.study
     baseline = best_baseline(study, lessons.progress.ranked)

@@ -18,7 +18,7 @@ from windlass.records.run import EarlyStop, RunRecord
 
 TICK_S = 0.5  #: how often a wait for jobs looks at the clock and at ``pause``
 ALIKE_FAILURES = 3  #: first runs of a command that fail with one message, after which a study stops
-FRUITLESS_CYCLES = 3  #: cycles in a row without one acceptable proposal, after which a study stops
+FRUITLESS_CYCLES = 5  #: cycles in a row without one acceptable proposal, after which a study stops
 
 
 @dataclass(frozen=True, slots=True)

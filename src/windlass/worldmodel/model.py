@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,8 @@ from windlass.worldmodel.trials import Trial
 
 USABLE = 3  #: finite results from which the score's model means something
 SHARPNESS, CAUTION = 0.3, 3.0  #: of the chance to run within an acquisition: added variance, exponent
-CHECKS = 300  #: candidates that ``acceptable`` is asked about for one suggestion
+CHECKS = 300  #: candidates at a time that ``acceptable`` is asked about, for one suggestion
+FURTHER = 20  #: times as many at most, drawn anew, where none is acceptable
 
 
 def initial_points(dimensions: int) -> int:
@@ -329,7 +331,9 @@ class WorldModel:
         else:
             leaders = self._U[rows] if len(rows) else np.full((1, self.cube.dimensions), 0.5)
         U = search(surface, self.cube.snap(leaders), rng, draws=_draws(len(self.trials)))
-        for points in (U, self.cube.mutate(U, CHECKS, 0.1, rng), self.cube.draw(CHECKS, rng)):
+        near, far = self.cube.mutate(U, CHECKS, 0.1, rng), self.cube.draw(CHECKS, rng)
+        further = (self.cube.draw(CHECKS, rng) for _ in range(FURTHER))  # where little of the space is acceptable
+        for points in chain((U, near, far), further):
             values = [self.space.repair(self.space.decode(point)) for point in points]
             if self.space.rules:
                 points = self.cube.encode(values)
