@@ -58,7 +58,8 @@ def answer(lab: Lab, reference: str, approved: bool, reason: str) -> Approval:
     """Raises NotFound for an unknown reference, StateError where nothing waits (any more)."""
     decision = find_decision(lab, reference)
     record = lab.study(decision.study)
-    if record.status is StudyStatus.FINISHED:
+    answered = {one.number for one in lab.store.approvals(record.name)}
+    if record.status is StudyStatus.FINISHED and decision.waiting and decision.number not in answered:
         raise StateError(
             f"study {record.name} is finished ({record.stopped_because}); #{decision.number} will not run",
             f"windlass run {record.name} --cycles 1 takes it up again",

@@ -120,7 +120,7 @@ class WorldModel:
         """Of the score's loss: minus the score, in units of ``_score_unit``."""
         if self._single:
             return self._metric(self.study.objectives[0].metric)
-        return self._surrogate({i: -score for i, score in self._scores().items()}, lambda trial: 0.0)
+        return self._surrogate({i: -score for i, score in self._scores().items()})
 
     def _scores(self) -> dict[int, float]:
         found = {i: self.study.score(self.trials[i].metrics) for i in np.flatnonzero(self._ran)}
@@ -145,19 +145,26 @@ class WorldModel:
         return self._fitted[name]
 
     def _surrogate(
-        self, known: Mapping[int, float], extra_sd: Callable[[Trial], float], *, tamed: bool = True
+        self,
+        known: Mapping[int, float],
+        extra_sd: Callable[[Trial], float] = lambda trial: 0.0,
+        *,
+        tamed: bool = True,
+        thorough: bool = True,
     ) -> Surrogate | None:
         if len(known) < USABLE:
             return None
         rows = list(known)
         extra = np.array([extra_sd(self.trials[i]) for i in rows])
-        return Surrogate(self.cube, self._U[rows], np.array(list(known.values())), extra, tamed=tamed)
+        return Surrogate(
+            self.cube, self._U[rows], np.array(list(known.values())), extra, tamed=tamed, thorough=thorough
+        )
 
     @cached_property
     def _cost(self) -> Surrogate | None:
         costs = {i: trial.cost_s for i, trial in enumerate(self.trials) if trial.failure is None}
         known = {i: math.log(cost) for i, cost in costs.items() if cost is not None and cost > 0}
-        return self._surrogate(known, lambda trial: 0.0, tamed=False)
+        return self._surrogate(known, tamed=False, thorough=False)
 
     @cached_property
     def _keeps(self) -> Mask:

@@ -98,18 +98,30 @@ def learn(
 
 
 class Surrogate:
-    """Losses y (n,) at snapped points U (n, d): warped, learned, conditioned. Needs n >= 1."""
+    """Losses y (n,) at snapped points U (n, d): warped, learned, conditioned. Needs n >= 1.
 
-    def __init__(self, cube: Cube, U: Array, y: Array, extra_sd: Array | None = None, *, tamed: bool = True) -> None:
+    ``tamed``: long tails are warped. ``thorough``: learned from two starts, and averaged over posterior samples.
+    """
+
+    def __init__(
+        self,
+        cube: Cube,
+        U: Array,
+        y: Array,
+        extra_sd: Array | None = None,
+        *,
+        tamed: bool = True,
+        thorough: bool = True,
+    ) -> None:
         self.cube = cube
         F = cube.features(U)
         errors = np.zeros(len(y)) if extra_sd is None else extra_sd
         m = learning_size(len(y))
         rows = _learning_rows(y[:m])
-        members = MEMBERS if m <= ENSEMBLE_UNTIL else 1
+        members = MEMBERS if thorough and m <= ENSEMBLE_UNTIL else 1
         powers = POWERS if tamed and m >= TAMED_FROM else (None,)
         self.warp, thetas = learn(
-            F[rows], y[rows], errors[rows], cube.groups, powers=powers, rough=True, members=members
+            F[rows], y[rows], errors[rows], cube.groups, powers=powers, rough=thorough, members=members
         )
         z = self.warp(y)
         extra = self.warp.variance(y, errors)
