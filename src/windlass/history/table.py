@@ -22,7 +22,7 @@ from windlass.records.parameters import (
 from windlass.records.ranking import counted_score
 from windlass.records.run import FailureKind, RunRecord, Status
 from windlass.records.study import Study
-from windlass.space.parameters import canonical_value, choice_index
+from windlass.space.parameters import choice_index
 from windlass.space.space import Space
 
 Floats = npt.NDArray[np.float64]
@@ -89,7 +89,7 @@ class Table:
         for run in sorted(runs, key=lambda run: (run.number or 0, run.id)):
             if run.status in (Status.COMPLETED, Status.FAILED, Status.STOPPED):
                 try:
-                    values.append(active_values(space, run.params))
+                    values.append(space.place(run.params))
                 except ValueError as error:
                     aside[run.id] = str(error)
                 else:
@@ -117,29 +117,6 @@ class Table:
 
     def ids(self, where: Mask) -> tuple[str, ...]:
         return tuple(self.runs[i].id for i in np.flatnonzero(where))
-
-
-def active_values(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Canonical values of the parameters that are active, parents first.
-
-    A parameter that the space no longer has is dropped; one that is absent takes its value in the study's baseline.
-    Raises ValueError, in words, where that leaves a parameter without a value of today's domain.
-    """
-    chosen: dict[str, Any] = {}
-    for name, parameter in space.parameters.items():
-        if parameter.when is not None and not parameter.when.contains(chosen):
-            continue
-        if name in params:
-            value = params[name]
-        elif name in space.fixed:
-            value = space.fixed[name]
-        else:
-            raise ValueError(f"it has no value for {name}, and neither has the study's baseline")
-        try:
-            chosen[name] = canonical_value(parameter, value)
-        except ValueError as error:
-            raise ValueError(f"{name} {error}") from None
-    return chosen
 
 
 def axes_of(space: Space, values: Sequence[Mapping[str, Any]]) -> tuple[Axis, ...]:

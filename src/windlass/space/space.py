@@ -19,7 +19,7 @@ from windlass.records.study import Study
 from windlass.records.studyfile import study_error
 from windlass.space import repair as linear_rules
 from windlass.space.consistency import contradictions, parents_first
-from windlass.space.parameters import from_unit, is_ordered, sizes, to_unit, width
+from windlass.space.parameters import canonical_value, from_unit, is_ordered, sizes, to_unit, width
 from windlass.space.rules import Rule, parse_rule
 
 
@@ -103,6 +103,29 @@ class Space:
             if name in values and (parameter.when is None or parameter.when.contains(kept)):
                 kept[name] = values[name]
         return kept
+
+    def place(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The flat params of a run in this space: canonical values of the active parameters, parents first.
+
+        The run may be from before the space changed: a parameter that the space no longer has is dropped; one that is
+        absent takes its value in the study's baseline. Raises ValueError, in words, where that leaves a parameter
+        without a value of today's domain.
+        """
+        chosen: dict[str, Any] = {}
+        for name, parameter in self.parameters.items():
+            if parameter.when is not None and not parameter.when.contains(chosen):
+                continue
+            if name in params:
+                value = params[name]
+            elif name in self.fixed:
+                value = self.fixed[name]
+            else:
+                raise ValueError(f"it has no value for {name}, and neither has the study's baseline")
+            try:
+                chosen[name] = canonical_value(parameter, value)
+            except ValueError as error:
+                raise ValueError(f"{name} {error}") from None
+        return chosen
 
     def repair(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """``values`` with floats moved so that rules such as ``train + validation + test == 1`` hold.

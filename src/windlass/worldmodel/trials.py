@@ -9,7 +9,6 @@ from typing import Any
 
 from windlass.records.run import FailureKind, RunRecord, Status
 from windlass.records.study import Study
-from windlass.space.parameters import canonical_value
 from windlass.space.space import Space
 
 
@@ -46,7 +45,7 @@ def trials_of(
     aside: dict[str, str] = {}
     for run in settled:
         try:
-            values = _values(space, run.params)
+            values = space.place(run.params)
         except ValueError as error:
             aside[run.id] = str(error)
             continue
@@ -82,22 +81,3 @@ def _lost(run: RunRecord) -> bool:
 def _metric(run: RunRecord, name: str) -> float:
     summary = run.metrics.get(name)
     return math.nan if summary is None else summary.last
-
-
-def _values(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Canonical values of the parameters that are active; raises ValueError in words."""
-    chosen: dict[str, Any] = {}
-    for name, parameter in space.parameters.items():
-        if parameter.when is not None and not parameter.when.contains(chosen):
-            continue
-        if name in params:
-            value = params[name]
-        elif name in space.fixed:
-            value = space.fixed[name]
-        else:
-            raise ValueError(f"it has no value for {name}, and neither has the study's baseline")
-        try:
-            chosen[name] = canonical_value(parameter, value)
-        except ValueError as error:
-            raise ValueError(f"{name} {error}") from None
-    return chosen
