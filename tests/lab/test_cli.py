@@ -216,4 +216,4 @@ def test_what_waits_is_approved_or_rejected_while_the_study_goes_on(tmp_path: Pa
     assert sorted(told) == [(first, True, "go on"), (second, False, "not that"), (third, True, "fine")]
     assert any(e["event"] == "waiting" and first in e["numbers"] for e in events)
     assert "not that" in inside(made, "why", f"quadratic#{second}").stdout
-    assert "finished" in str(answer("approve", second, "late").exception)
+    assert "was rejected already" in str(answer("approve", second, "late").exception)

@@ -16,7 +16,7 @@ import yaml
 import windlass as wl
 from processes import ENVIRONMENT
 from trainers import quadratic_study
-from windlass.errors import NotFound, StoreError, StudyError, WindlassError
+from windlass.errors import NotFound, StateError, StoreError, StudyError, WindlassError
 from windlass.lab import Changed, Pause, Started
 from windlass.records.decision import StudyStatus
 from windlass.records.run import FailureKind, Status
@@ -359,3 +359,12 @@ def test_settings_refuse_what_they_do_not_know(lab: wl.Lab) -> None:
     (lab.path / "windlass.toml").write_text("hartbeat_s = 3\n")
     with pytest.raises(WindlassError, match="Did you mean 'heartbeat_s'"):
         wl.Lab(lab.path)
+
+
+def test_an_answer_for_a_finished_study_is_refused(lab: wl.Lab, tmp_path: Path) -> None:
+    study = quadratic_study(tmp_path, budget={"runs": 3, "wall_time": "1s"}, autonomy="manual")
+    record = lab.run(study)
+    assert record.stopped_because == "budget: 1 s of wall time" and not lab.runs()
+    assert lab.waiting() == [], "what waits in a finished study waits for nobody"
+    with pytest.raises(StateError, match=r"is finished \(budget: 1 s of wall time\); #1 will not run"):
+        lab.answer("quadratic#1", approved=True, reason="late")

@@ -202,8 +202,9 @@ def test_final_values_are_those_of_the_highest_step(lab: Path) -> None:
 
 
 def test_resume_takes_latest_and_a_part_of_an_id(lab: Path) -> None:
-    for _ in range(2):
-        assert script(lab, "wl.start_run('x')\nos.kill(os.getpid(), 9)").returncode == -signal.SIGKILL
+    for seed in range(2):  # ids of equal runs differ by their second alone
+        started = f"wl.start_run('x', config={{'seed': {seed}}})\nos.kill(os.getpid(), 9)"
+        assert script(lab, started).returncode == -signal.SIGKILL
     latest = index.latest(lab / "runs")
     assert latest is not None
     assert wl.start_run(lab=lab, resume="latest").id == latest
