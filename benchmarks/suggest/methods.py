@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from problems import Outcome, Problem
 
+from windlass.agents.council import ALWAYS_VOTE
 from windlass.agents.critics import CRITICS
 from windlass.agents.proposers import PROPOSERS
 
@@ -88,8 +89,8 @@ def _windlass(without: tuple[str, ...], problem: Problem, seed: int) -> Method:
     return DecidingSide(problem, seed, without)
 
 
-#: those that can be left out; the explorer has to stay
-AGENTS = (*(name for name in PROPOSERS if name != "explorer"), *CRITICS)
+#: those that can be left out
+AGENTS = [name for name in (*PROPOSERS, *CRITICS) if name not in ("explorer", *ALWAYS_VOTE)]
 METHODS: dict[str, Callable[[Problem, int], Method]] = {
     "random": Random,
     "tpe": _tpe,

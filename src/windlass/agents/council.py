@@ -15,6 +15,8 @@ from windlass.errors import StudyError, nearest
 from windlass.records.decision import Exchange, Incident, Tally, Vote
 from windlass.records.study import Study
 
+ALWAYS_VOTE = ("feasibility", "novelty")  #: critics that never abstain; the others may, all of them at a time
+
 
 @dataclass(frozen=True, kw_only=True)
 class Council:
@@ -47,9 +49,10 @@ class Council:
                 "agents.without: the explorer has to stay: it proposes where nothing is known",
                 "Edit the study's agents.without.",
             )
-        if len(critics) < 2:
+        if missing := [name for name in ALWAYS_VOTE if name not in critics]:
             raise StudyError(
-                f"agents.without leaves {len(critics)} critics; the panel needs two votes or more",
+                f"agents.without: {' and '.join(missing)} cannot stay out: the panel needs two votes, and only"
+                f" {' and '.join(ALWAYS_VOTE)} vote on every proposal",
                 "Edit the study's agents.without.",
             )
         check_weights(study.panel, list(critics))
