@@ -22,7 +22,7 @@ ALLOWED = {
     "worldmodel": {"records", "space"},
     "history": {"records", "space"},
     "agents": {"records", "space"},
-    "registry": {"records", "store"},
+    "registry": {"records", "runs", "store"},
     "jobs": {"records", "runs", "store"},
     "loop": {"agents", "history", "worldmodel", "space", "jobs", "registry", "store", "records"},
     "report": {"records", "runs", "store"},

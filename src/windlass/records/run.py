@@ -81,6 +81,7 @@ class RunSpec:
     python_path: tuple[str, ...] = ()  #: put before sys.path of a ``function`` job
     seed: int = 0
     limits: Limits = field(default_factory=Limits)
+    data: tuple[str, ...] = ()  #: absolute paths of the files and folders that it trains on
     required_metrics: tuple[str, ...] = ()  #: a result without these is invalid; NaN there is divergence
     study: str | None = None
     number: int | None = None  #: the decision's number in its study, from 1
@@ -96,7 +97,7 @@ class RunSpec:
         """Raises TypeError or ValueError on a shape that no Windlass wrote."""
         known = {f.name for f in fields(cls)}
         values = {key: value for key, value in data.items() if key in known}
-        for name in ("command", "preload", "python_path", "required_metrics"):
+        for name in ("command", "preload", "python_path", "data", "required_metrics"):
             values[name] = tuple(values.get(name, ()))
         values["limits"] = Limits(**values.get("limits", {}))
         return cls(**values)

@@ -30,6 +30,7 @@ from windlass.records.fields import (
     matching,
     refuse,
 )
+from windlass.records.gate import GatePolicy
 from windlass.records.parameters import Parameter
 from windlass.records.region import Constraint, Interval
 
@@ -77,6 +78,9 @@ class Trainer(Strict):
     )
     workload: Text | None = Field(None, description="a built-in workload, for example tabular")
     options: Nested = Field(default_factory=dict, description="the workload's own settings")
+    data: tuple[Text, ...] = Field(
+        (), description="files and folders that it trains on: fingerprinted, and held against the gate's benchmarks"
+    )
     preload: tuple[Text, ...] = Field((), description="modules imported once, before short Python jobs are forked")
     env: Mapping[Text, Text] = Field(default_factory=dict, description="added to the job's environment")
 
@@ -87,6 +91,8 @@ class Trainer(Strict):
             raise ValueError(f"a trainer has exactly one of command, function, workload; here: {named or 'none'}")
         if self.options and not self.workload:
             raise ValueError("'options' are a workload's; a command or function gets its settings from 'baseline'")
+        if self.data and self.workload:
+            raise ValueError("'data' is for a command or function; a workload's data are in its options")
         if self.preload and self.command:
             raise ValueError("'preload' serves functions and workloads; a command starts its own interpreter")
         return self
@@ -129,7 +135,7 @@ class Stop(Strict):
 
 
 #: keys that say how a study is run, not what it asks
-TERMS = ("budget", "stop", "repeats", "autonomy", "panel", "safety", "agents")
+TERMS = ("budget", "stop", "repeats", "autonomy", "panel", "safety", "agents", "gate")
 
 
 class Study(Strict):
@@ -155,6 +161,9 @@ class Study(Strict):
     panel: Panel = Panel()
     safety: Safety = Safety()
     agents: Agents = Agents()
+    gate: GatePolicy | None = Field(
+        default=None, description="what a checkpoint has to show to serve under a deployment's name"
+    )
     seed: Whole = Field(0, ge=0)
     tags: Mapping[Text, Text] = Field(default_factory=dict)
 

@@ -1,7 +1,6 @@
 """Paired tests over per-example scores: the same examples under two runs, so what examples share cancels out.
 
-A run publishes scores as an artifact of kind ``scores``: a Parquet or CSV file with one row an example, a column that
-names the row (one of ``ROW_COLUMNS``, else the first) and one numeric or boolean column a score.
+A run publishes scores as an artifact of kind ``scores``; ``runs.scores`` says what such a file holds.
 
     d_i = b_i - a_i     difference of example i = 1 … n
     binary scores       exact McNemar test: a two-sided sign test on the examples that only one run gets right
@@ -20,11 +19,11 @@ import numpy as np
 from windlass.errors import DataError
 from windlass.records.run import Artifact
 from windlass.runs.folder import RunFolder
+from windlass.runs.scores import is_score, read_scores, row_column
 
 if TYPE_CHECKING:
     import polars
 
-ROW_COLUMNS = ("row", "row_id", "id", "example", "example_id")
 BOOTSTRAP_PAIRS = 5_000
 RESAMPLES = 4_000
 
@@ -140,33 +139,20 @@ def _interval_of_counts(b_higher: int, a_higher: int, n: int) -> tuple[float, fl
 
 def _read(folder: RunFolder, artifact: Artifact) -> polars.DataFrame:
     """Raises DataError on a file that is missing, outside of the run folder, or no table of unique rows."""
-    import polars
-
     path = (folder.path / artifact.path).resolve()
     if not path.is_relative_to(folder.path.resolve()):
         raise DataError(f"{artifact.path} lies outside of the run folder {folder.path}")
-    try:
-        table = polars.read_csv(path) if path.suffix.lower() == ".csv" else polars.read_parquet(path)
-    except (OSError, polars.exceptions.PolarsError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    row = _row_column(table)
-    if table[row].is_duplicated().any():
-        raise DataError(f"{path}: rows repeat in column {row!r}, so they cannot be paired")
-    return table
-
-
-def _row_column(table: polars.DataFrame) -> str:
-    return next((name for name in ROW_COLUMNS if name in table.columns), table.columns[0])
+    return read_scores(path)
 
 
 def _join(a: polars.DataFrame, b: polars.DataFrame) -> tuple[polars.DataFrame, list[str], str]:
     """Rows that both have, the score columns, and what was lost in words. Raises DataError where nothing matches."""
-    row = _row_column(a)
-    if row != _row_column(b):
-        raise DataError(f"A names its rows in column {row!r}, B in {_row_column(b)!r}")
+    row = row_column(a)
+    if row != row_column(b):
+        raise DataError(f"A names its rows in column {row!r}, B in {row_column(b)!r}")
     if a[row].dtype != b[row].dtype:
         raise DataError(f"rows are named by {a[row].dtype} in A and by {b[row].dtype} in B")
-    columns = [n for n in a.columns if n != row and n in b.columns and _is_score(a[n]) and _is_score(b[n])]
+    columns = [n for n in a.columns if n != row and n in b.columns and is_score(a[n]) and is_score(b[n])]
     if not columns:
         raise DataError("the two files have no numeric column in common")
     joined = a.select(row, *columns).join(b.select(row, *columns), on=row, how="inner", suffix=" of B").sort(row)
@@ -181,17 +167,7 @@ def _join(a: polars.DataFrame, b: polars.DataFrame) -> tuple[polars.DataFrame, l
     return joined, columns, lost
 
 
-def _is_score(series: polars.Series) -> bool:
-    return series.dtype.is_numeric() or series.dtype == _boolean()
-
-
 def _float64() -> type[polars.Float64]:
     import polars
 
     return polars.Float64
-
-
-def _boolean() -> type[polars.Boolean]:
-    import polars
-
-    return polars.Boolean
