@@ -20,7 +20,18 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("startup", "journal", "config", "store", "reindex", "jobs", "settle", "suggest/latency")
+PARTS = (
+    "startup",
+    "journal",
+    "config",
+    "store",
+    "reindex",
+    "jobs",
+    "settle",
+    "suggest/latency",
+    "keeping/register",
+    "keeping/route",
+)
 
 
 def measure(part: str) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ ALLOWED = {
     "agents": {"records", "space"},
     "registry": {"records", "runs", "store"},
     "jobs": {"records", "runs", "store"},
-    "loop": {"agents", "history", "worldmodel", "space", "jobs", "registry", "store", "records"},
+    "loop": {"agents", "history", "worldmodel", "space", "jobs", "registry", "runs", "store", "records"},
     "report": {"records", "runs", "store"},
     "lab": {
         *("records", "space", "runs", "store", "worldmodel", "history", "agents", "registry", "jobs", "loop"),

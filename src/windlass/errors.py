@@ -85,6 +85,12 @@ class DriftError(WindlassError):
     exit_code = 3
 
 
+class GateRefused(WindlassError):
+    """The gate does not let a checkpoint serve; the message has its reasons."""
+
+    exit_code = 3
+
+
 class MissingExtra(WindlassError):
     """An optional dependency is not installed."""
 

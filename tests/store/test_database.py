@@ -61,7 +61,7 @@ def test_a_database_appears_whole_and_closes_into_one_file(tmp_path: Path) -> No
 
 def test_the_database_runs_as_it_should(path: Path) -> None:
     store = SqlStore(path)
-    with store._database.write() as connection:
+    with store.database.write() as connection:
 
         def pragma(name: str) -> object:
             return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
@@ -154,13 +154,14 @@ def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The code of a Windlass whose schema is one revision further."""
     migrations = tmp_path / "migrations"
     shutil.copytree(database.MIGRATIONS, migrations)
-    (migrations / "versions" / "0002_next.py").write_text(
-        "import sqlalchemy as sa\nfrom alembic import op\n\nrevision = '0003'\ndown_revision = '0002'\n\n\n"
+    (migrations / "versions" / "9999_next.py").write_text(
+        "import sqlalchemy as sa\nfrom alembic import op\n\n"
+        f"revision = '9999'\ndown_revision = '{schema.HEAD}'\n\n\n"
         "def upgrade() -> None:\n"
         "    op.add_column('studies', sa.Column('owner', sa.Text(), server_default='nobody'))\n"
     )
     monkeypatch.setattr(database, "MIGRATIONS", migrations)
-    monkeypatch.setattr(schema, "HEAD", "0003")
+    monkeypatch.setattr(schema, "HEAD", "9999")
 
 
 def test_an_old_database_is_upgraded_when_it_is_opened(path: Path, next_version: None) -> None:
@@ -168,13 +169,13 @@ def test_an_old_database_is_upgraded_when_it_is_opened(path: Path, next_version:
     assert len(store.search("metrics.value >= 0")) == 200
     store.close()
     with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0003",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
         assert "owner" in {row[1] for row in connection.execute("PRAGMA table_info(studies)")}
     connection.close()
 
 
 def test_an_upgrade_that_fails_changes_nothing(path: Path, tmp_path: Path, next_version: None) -> None:
-    revision = tmp_path / "migrations" / "versions" / "0002_next.py"
+    revision = tmp_path / "migrations" / "versions" / "9999_next.py"
     revision.write_text(revision.read_text() + "    op.execute('INSERT INTO nowhere VALUES (1)')\n")
     before = list(sqlite3.connect(path).iterdump())
     with pytest.raises(StoreError, match="nowhere"):
@@ -185,7 +186,7 @@ def test_an_upgrade_that_fails_changes_nothing(path: Path, tmp_path: Path, next_
 def test_processes_that_open_an_old_database_upgrade_it_once(path: Path, tmp_path: Path, next_version: None) -> None:
     code = (
         "import pathlib, sys; from windlass.store import database, schema; from windlass.store.sql import SqlStore\n"
-        "database.MIGRATIONS = pathlib.Path(sys.argv[2]); schema.HEAD = '0003'\n"
+        "database.MIGRATIONS = pathlib.Path(sys.argv[2]); schema.HEAD = '9999'\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "store = SqlStore(sys.argv[1]); print(len(store.search())); store.close()"
     )
@@ -260,7 +261,7 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
 
 def test_a_full_database_is_told_and_keeps_what_it_had(path: Path) -> None:
     store = SqlStore(path)
-    with store._database.write() as connection:
+    with store.database.write() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count=1")  # SQLite then refuses to grow, as on a full disk
     with pytest.raises(StoreError, match="full"):
         store.put(a_run(number) for number in range(1000, 3000))

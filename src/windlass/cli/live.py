@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -12,17 +11,34 @@ from rich.live import Live as RichLive
 from rich.markup import escape
 from rich.text import Text
 
+from windlass.cli.keeping import (
+    RULING_STYLE,
+    brief,
+    evaluation_dict,
+    evaluation_words,
+    size,
+    step_line,
+    verdict_dict,
+)
 from windlass.cli.show import STATUS_STYLE, out, say, stderr
 from windlass.lab import (
+    Advanced,
     Answered,
     Changed,
+    Evaluated,
+    Evaluating,
+    EvaluationFailed,
     Event,
+    Judged,
     Lab,
+    NotRegistered,
     Pausing,
     Planned,
+    Registered,
     Resumed,
     Settled,
     Started,
+    Step,
     Stopped,
     StoppedEarly,
     Waiting,
@@ -53,17 +69,13 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _brief(words: str) -> str:
-    return textwrap.shorten(words, 100, placeholder=" ...")
-
-
 def _decided(decision: Decision) -> str:
     """A line about a proposal that does not run; empty for one that does."""
     if decision.outcome is Outcome.REJECTED:
-        return f"[yellow]  #{decision.number} rejected[/]  {escape(_brief(decision.verdict))}"
+        return f"[yellow]  #{decision.number} rejected[/]  {escape(brief(decision.verdict))}"
     if decision.waiting:
         reference = f"{decision.study}#{decision.number}"
-        return f"[yellow]  #{decision.number} waits[/]     {escape(_brief(decision.verdict))}; windlass why {reference}"
+        return f"[yellow]  #{decision.number} waits[/]     {escape(brief(decision.verdict))}; windlass why {reference}"
     return ""
 
 
@@ -73,6 +85,55 @@ def _study_of(event: Event) -> str | None:
             return decision.study
         case Started(run) | Settled(run):
             return run.study
+    return None
+
+
+def keeping_line(event: Event) -> str:
+    """A line of markup about what is kept; empty for an event of another kind."""
+    match event:
+        case Registered(checkpoint):
+            return f"[cyan]  checkpoint[/] {checkpoint.id}, {size(checkpoint.bytes)}, of run {escape(checkpoint.run)}"
+        case NotRegistered(run, why):
+            return f"[yellow]  no checkpoint[/] of run {escape(run)}: {escape(brief(why, 300))}"
+        case Evaluating(run, benchmark, checkpoint):
+            return f"[dim]  evaluating {checkpoint} on {escape(benchmark)}: run {escape(run)}[/]"
+        case Evaluated(evaluation):
+            return f"[cyan]  evaluated[/] {escape(evaluation_words(evaluation))}"
+        case EvaluationFailed(run, benchmark, checkpoint, why):
+            where = f" on {benchmark}" if benchmark else ""
+            hint = f"; windlass runs show {run}" if run else ""
+            return f"[red]  not evaluated[/] {checkpoint}{escape(where)}: {escape(brief(why, 300) + hint)}"
+        case Judged(verdict):
+            reason = f": {escape(brief(verdict.reasons[0]))}" if verdict.reasons else ""
+            style = RULING_STYLE[verdict.ruling]
+            return f"[{style}]  {verdict.ruling}[/] {verdict.challenger} for {escape(verdict.deployment)}{reason}"
+        case Advanced(deployment, checkpoint, stage):
+            return f"[bold green]  {checkpoint} is {stage} of {escape(deployment)}[/]"
+        case Step(_, step, state, note):
+            return step_line(step, state, note)
+    return ""
+
+
+def keeping_dict(event: Event) -> dict[str, Any] | None:
+    """The same as JSON values; None for an event of another kind."""
+    match event:
+        case Registered(checkpoint):
+            return {"event": "registered", "checkpoint": checkpoint.id, "run": checkpoint.run}
+        case NotRegistered(run, why):
+            return {"event": "not_registered", "run": run, "why": why}
+        case Evaluating(run, benchmark, checkpoint):
+            return {"event": "evaluating", "run": run, "benchmark": benchmark, "checkpoint": checkpoint}
+        case Evaluated(evaluation):
+            return {"event": "evaluated", **evaluation_dict(evaluation)}
+        case EvaluationFailed(run, benchmark, checkpoint, why):
+            where = {"run": run, "benchmark": benchmark, "checkpoint": checkpoint}
+            return {"event": "evaluation_failed", **where, "why": why}
+        case Judged(verdict):
+            return {"event": "judged", **verdict_dict(verdict)}
+        case Advanced(deployment, checkpoint, stage):
+            return {"event": "advanced", "deployment": deployment, "checkpoint": checkpoint, "stage": stage}
+        case Step(deployment, step, state, note):
+            return {"event": "step", "deployment": deployment, "step": step, "state": state, "note": note}
     return None
 
 
@@ -143,27 +204,27 @@ class Live:
                 return f"[yellow]waiting[/]: {len(decisions)} proposals need a person: windlass approvals"
             case Answered(decision, approval):
                 did = "[green]approved[/]" if approval.approved else "[yellow]rejected[/]"
-                return f"  #{decision.number} {did} by {escape(approval.by)}: {escape(_brief(approval.reason))}"
+                return f"  #{decision.number} {did} by {escape(approval.by)}: {escape(brief(approval.reason))}"
             case StoppedEarly(run, why):
-                return f"[magenta]  #{run.number} is stopped early[/]: {escape(_brief(why.reason))}"
+                return f"[magenta]  #{run.number} is stopped early[/]: {escape(brief(why.reason))}"
             case Settled(run, best):
                 return self._settled(run, best)
             case Pausing(running):
                 return f"[yellow]pausing[/]: waiting for {running} runs; Ctrl-C again leaves at once, and they go on"
-        return ""
+        return keeping_line(event)
 
     def _troubles(self, decisions: list[Decision]) -> list[str]:
         """What kept agents from doing their part, each once."""
         new = [i for i in dict.fromkeys(i for d in decisions for i in d.incidents) if i not in self._incidents]
         self._incidents.update(new)
-        return [f"[red]  {escape(one.agent)}[/] could not do its part: {escape(_brief(one.message))}" for one in new]
+        return [f"[red]  {escape(one.agent)}[/] could not do its part: {escape(brief(one.message))}" for one in new]
 
     def _settled(self, run: RunRecord, best: bool) -> str:
         style = STATUS_STYLE[run.status]
         space = list(self._study.space) if self._study else []
         what = f"[{style}]{run.status:<9}[/] {duration(run.duration_s):>6}  "
         if run.failure is not None:
-            what += f"[red]{run.failure.kind}[/]: {escape(_brief(run.failure.message))}  "
+            what += f"[red]{run.failure.kind}[/]: {escape(brief(run.failure.message))}  "
         elif run.stopped_early is not None:
             stop = run.stopped_early
             what += f"at step {stop.step:g}: {escape(stop.metric)} {stop.value:.5g}  "
@@ -213,6 +274,8 @@ class Live:
                 print(json.dumps({"event": "changed", "what": what}), flush=True)
             case Stopped(reason, status):
                 print(json.dumps({"event": "stopped", "status": status, "reason": reason}), flush=True)
+            case _ if (kept := keeping_dict(event)) is not None:
+                print(json.dumps(kept, ensure_ascii=False), flush=True)
 
     def ending(self, record: StudyRecord) -> None:
         """The last lines: how it ended, what is best, what to do next."""
@@ -221,8 +284,8 @@ class Live:
         style = "green" if record.status is StudyStatus.FINISHED else "yellow"
         say(f"[{style}]{record.status}[/]: {escape(record.stopped_because)}", markup=True)
         best = self._lab.best(record.name)
+        study = Study.model_validate(record.definition)
         if best is not None:
-            study = Study.model_validate(record.definition)
             values = ", ".join(f"{o.metric} {best.values[o.metric]:.6g}" for o in study.objectives)
             out(f"best: run {best.id} with {values}")
         else:
@@ -230,3 +293,5 @@ class Live:
         if record.status is StudyStatus.PAUSED:
             say(f"Resume: windlass run {record.name}")
         say(f"Report: windlass studies report {record.name}")
+        if study.gate is not None:
+            say(f"Deployment: windlass deployments show {study.gate.deployment}")

@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from windlass import __version__
-from windlass.cli import approvals, runs, studies
+from windlass.cli import approvals, audit, checkpoints, deployments, evaluations, runs, studies
 from windlass.cli.show import json_out, out, say
 from windlass.errors import WindlassError
 
@@ -35,6 +35,10 @@ collected and compared; the best is kept.
 app.add_typer(runs.app, name="runs")
 app.add_typer(studies.app, name="studies")
 app.add_typer(approvals.app, name="approvals")
+app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(evaluations.app, name="evaluations")
+app.add_typer(deployments.app, name="deployments")
+app.add_typer(audit.app, name="audit")
 
 
 @app.callback(invoke_without_command=True)
@@ -121,6 +125,11 @@ def why(
         json_out(explained.to_dict())
     else:
         out_sections(explained.title, explained.sections())
+
+
+app.command()(evaluations.evaluate)
+app.command()(deployments.promote)
+app.command()(deployments.rollback)
 
 
 @app.command()

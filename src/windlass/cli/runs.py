@@ -21,7 +21,7 @@ RunArgument = Annotated[str, typer.Argument(help="A run's id, a unique part of i
 OrderOption = Annotated[
     str | None, typer.Option("--order-by", help="For example 'metrics.auc desc, created'; default: newest first.")
 ]
-LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many runs.")]
+LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")]
 
 
 @app.command("list")

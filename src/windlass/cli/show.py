@@ -60,7 +60,7 @@ class Progress:
 
     def __init__(self, title: str) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._bar = RichProgress(*columns, console=stderr, transient=True)
+        self._bar = RichProgress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
         self._task = self._bar.add_task(title, total=None)
 
     def __enter__(self) -> Self:

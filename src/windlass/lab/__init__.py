@@ -26,25 +26,60 @@ if TYPE_CHECKING:
         Tick,
         Waiting,
     )
+    from windlass.loop.keeping import (
+        Advanced,
+        Evaluated,
+        Evaluating,
+        EvaluationFailed,
+        Judged,
+        KeepingEvent,
+        NotRegistered,
+        Registered,
+        Step,
+    )
 
 __all__ = [
+    "Advanced",
     "Answered",
     "Changed",
+    "Evaluated",
+    "Evaluating",
+    "EvaluationFailed",
     "Event",
+    "Judged",
+    "KeepingEvent",
     "Lab",
+    "NotRegistered",
     "Pause",
     "Pausing",
     "Planned",
+    "Registered",
     "Resumed",
     "Settled",
     "Started",
+    "Step",
     "Stopped",
     "StoppedEarly",
     "Tick",
     "Waiting",
     "load_study",
 ]
-_HOMES = {"Lab": "windlass.lab.lab", "load_study": "windlass.lab.study"}
+_KEPT = (
+    "Advanced",
+    "Evaluated",
+    "Evaluating",
+    "EvaluationFailed",
+    "Judged",
+    "KeepingEvent",
+    "NotRegistered",
+    "Registered",
+    "Step",
+)
+_HOMES = {
+    "Lab": "windlass.lab.lab",
+    "load_study": "windlass.lab.study",
+    **dict.fromkeys(_KEPT, "windlass.loop.keeping"),
+}
 
 
 def __getattr__(name: str) -> Any:

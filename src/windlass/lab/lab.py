@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 
     from windlass.jobs.protocol import Executor
     from windlass.lab.doctor import Check
+    from windlass.lab.keeping import Keeping
     from windlass.lab.reindex import Reindexed
     from windlass.loop.driver import Event, Pause
+    from windlass.loop.keeping import Challengers
     from windlass.loop.retrace import Retraced
     from windlass.records.study import Study
+    from windlass.registry.routing import Route
     from windlass.report.study import StudyReport
     from windlass.report.why import Explained
     from windlass.runs.compare import Comparison
@@ -87,6 +90,17 @@ class Lab:
             self.database.parent.mkdir(parents=True, exist_ok=True)
         return SqlStore(self.database)
 
+    @cached_property
+    def keeping(self) -> Keeping:
+        """Checkpoints, evaluations, promotion, deployments, rollback, audit."""
+        from windlass.lab.keeping import Keeping
+
+        return Keeping(self)
+
+    def route(self, deployment: str, key: str | bytes) -> Route:
+        """Which checkpoint answers a request; the same key goes the same way. Made to be called for every request."""
+        return self.keeping.route(deployment, key)
+
     def _has_history(self) -> bool:
         """Whether a database was here before: decisions, or runs that were taken in."""
         logs = (self.path / "studies").glob(f"*/{DECISIONS_FILE}")
@@ -100,6 +114,7 @@ class Lab:
 
     def close(self) -> None:
         """Let go of the database; the lab can be used again afterwards."""
+        self.__dict__.pop("keeping", None)
         if "store" in self.__dict__:
             self.store.close()
             del self.store
@@ -132,6 +147,7 @@ class Lab:
             raise WindlassError(f"cycles is {cycles}; it counts from 1", "Leave it out to run to the study's limits.")
         from windlass.jobs.local import LocalExecutor
         from windlass.lab import deciding
+        from windlass.lab.policy import check_gate
         from windlass.lab.trainer import job_template
         from windlass.loop.cycle import Bench
         from windlass.loop.driver import Pause, Settled, Started, drive
@@ -140,9 +156,12 @@ class Lab:
             upkeep.clear_leftovers(self.runs_root)
             chosen, folder = self._resolve(study)
             template = job_template(chosen, folder)
+            if chosen.gate is not None:
+                check_gate(chosen.gate, folder)
             council = deciding.assemble(chosen)
             record = self._enroll(chosen, folder, cycles)
             runner = executor or LocalExecutor(self.runs_root, chosen.budget.concurrent)
+            self.keeping.resume()
             with closing(runner), upkeep.Housekeeper(self.runs_root) as housekeeper, self._mirrored(chosen.name):
                 bench = Bench(
                     study=chosen,
@@ -152,6 +171,7 @@ class Lab:
                     runs_root=self.runs_root,
                     template=template,
                     council=council,
+                    challengers=self._challengers(chosen, folder, runner),
                 )
                 for event in drive(bench, record, pause or Pause()):
                     if isinstance(event, (Started, Settled)):
@@ -159,6 +179,22 @@ class Lab:
                     if on_event is not None:
                         on_event(event)
             return self.study(chosen.name)
+
+    def _challengers(self, study: Study, folder: Path, executor: Executor) -> Challengers | None:
+        if study.gate is None:
+            return None
+        from windlass.lab.trainer import thread_share
+        from windlass.loop.keeping import Challengers, Keeper
+
+        keeper = Keeper(
+            vault=self.keeping.vault,
+            policy=study.gate,
+            folder=folder,
+            actor=f"study {study.name}",
+            preload=study.trainer.preload,
+            env=thread_share(study.budget.concurrent),
+        )
+        return Challengers(keeper, executor, promotes=study.autonomy == "auto")
 
     @contextmanager
     def _mirrored(self, study: str) -> Iterator[None]:
@@ -280,7 +316,10 @@ class Lab:
             study=None,
             number=None,
             lineage={"replay_of": original.id},
-            fingerprints={**spec.fingerprints, **code_and_data(spec.command, spec.function, spec.config, code_folder)},
+            fingerprints={
+                **spec.fingerprints,
+                **code_and_data(spec.command, spec.function, spec.config, code_folder, spec.data),
+            },
         )
         with closing(LocalExecutor(self.runs_root, 1)) as executor:
             executor.submit([again])
@@ -448,6 +487,7 @@ class Lab:
             calibration=calibration,
             approvals=self.store.approvals(study),
             hypervolumes=deciding.hypervolumes(definition, runs),
+            gate=self.keeping.gate_history(definition),
         )
         folder = self.study_folder(study)
         folder.mkdir(parents=True, exist_ok=True)

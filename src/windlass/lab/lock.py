@@ -14,12 +14,13 @@ LOCK_FILE = ".lock"
 
 
 @contextmanager
-def exclusive(lab: Path) -> Iterator[None]:
-    """Hold the lab's lock; the kernel lets it go when the process ends, however it ends.
+def exclusive(lab: Path, name: str = LOCK_FILE, busy: str = "") -> Iterator[None]:
+    """Hold the lab's lock, or another one by ``name``; the kernel lets it go when the process ends, however it ends.
 
-    Raises LabBusy with the holder's pid, StoreError where the lab cannot be written.
+    ``busy`` says in words what its holder does. Raises LabBusy with the holder's pid, StoreError where the folder
+    cannot be written.
     """
-    path = lab / LOCK_FILE
+    path = lab / name
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
@@ -29,7 +30,7 @@ def exclusive(lab: Path) -> Iterator[None]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LabBusy(
-                f"lab {lab} is being driven by process {holder(lab) or 'unknown'}",
+                f"{busy or f'lab {lab} is being driven'} by process {holder(lab, name) or 'unknown'}",
                 "Wait for it, or pause it with Ctrl-C in its terminal; reading commands work meanwhile.",
             ) from None
         try:
@@ -42,9 +43,9 @@ def exclusive(lab: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def holder(lab: Path) -> int | None:
-    """The pid that drives the lab now, or None."""
-    path = lab / LOCK_FILE
+def holder(lab: Path, name: str = LOCK_FILE) -> int | None:
+    """The pid that drives the lab now, or holds another lock in the folder; or None."""
+    path = lab / name
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Container
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from windlass.errors import WindlassError
 from windlass.jobs.collect import collect
@@ -18,6 +19,9 @@ from windlass.runs.folder import read_json
 from windlass.settings import lay_out
 from windlass.store.decisions import DecisionLog
 from windlass.store.protocol import Store
+
+if TYPE_CHECKING:
+    from windlass.store.sql import SqlStore
 
 STUDY_FILE, RECORD_FILE, DECISIONS_FILE = "study.yaml", "record.json", "decisions.jsonl"
 BATCH = 500  #: runs put into the store in one transaction
@@ -64,10 +68,28 @@ def reindex(lab: Path, database: Path, on_progress: Callable[[int, int], None] |
                 batch = []
             if on_progress and (done % 50 == 0 or done == len(folders)):
                 on_progress(done, len(folders))
+        _restore_registry(lab, database, store)
         known = len(store.search())
     finally:
         store.close()
     return Reindexed(known, studies, tuple(skipped), _swap(beside, database))
+
+
+def _restore_registry(lab: Path, database: Path, store: SqlStore) -> None:
+    """The audit log from ``registry.jsonl``, or from the old database where that knows more."""
+    from windlass.registry.mirror import Mirror
+    from windlass.registry.sql import SqlRegistry
+    from windlass.store.sql import SqlStore
+
+    entries = Mirror(lab / "registry.jsonl").entries()
+    if database.exists():
+        try:
+            with closing(SqlStore(database)) as old:
+                stored = SqlRegistry(old.database).entries()
+        except WindlassError:
+            stored = []
+        entries = stored if len(stored) > len(entries) else entries
+    SqlRegistry(store.database).restore(entries)
 
 
 def _without_folder(database: Path, folders: Container[str]) -> list[RunRecord]:

@@ -17,6 +17,7 @@ from windlass.history import Progress, review
 from windlass.jobs.collect import collect
 from windlass.jobs.protocol import Executor
 from windlass.loop.deliberation import Knowledge, deliberate
+from windlass.loop.keeping import Challengers
 from windlass.loop.stopping import EarlyStopper
 from windlass.records.content import digest
 from windlass.records.decision import Approval, Decision
@@ -39,6 +40,7 @@ class Bench:
     runs_root: Path
     template: RunSpec  #: everything about a run that is the same for the whole study
     council: Council
+    challengers: Challengers | None = None  #: the study's way to its gate, where it has one
     space: Space = field(init=False)
     generator: ConfigGenerator = field(init=False)
     history: dict[str, RunRecord] = field(init=False)  #: the study's runs, as the store has them

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from windlass.history import Progress, stop_reason
 from windlass.jobs.protocol import JobEventKind
+from windlass.loop import keeping
 from windlass.loop.cycle import Bench, hear, plan, settle, start, submit, waiting
 from windlass.records.content import digest
 from windlass.records.decision import Approval, Decision, StudyRecord, StudyStatus
@@ -81,7 +82,20 @@ class Stopped:
     status: StudyStatus
 
 
-Event = Resumed | Changed | Planned | Waiting | Answered | Started | StoppedEarly | Settled | Pausing | Tick | Stopped
+Event = (
+    Resumed
+    | Changed
+    | Planned
+    | Waiting
+    | Answered
+    | Started
+    | StoppedEarly
+    | Settled
+    | keeping.KeepingEvent
+    | Pausing
+    | Tick
+    | Stopped
+)
 
 
 class Pause:
@@ -115,6 +129,8 @@ def drive(
         for decision, answer in hear(bench) if bench.unanswered else ():
             fruitless = 0
             yield Answered(decision, answer)
+        if bench.challengers and (best := bench.progress.best) and not pause.asked:
+            yield from bench.challengers.consider(best)
         unanswered = bench.unanswered
         now = replace(record, active_s=before + clock() - began)
         reason = _stop(bench, bench.progress, now) or (None if unanswered else _goal(now))
@@ -151,6 +167,8 @@ def drive(
             yield StoppedEarly(bench.history[run_id], why)
         for event in events:
             if event.run_id not in bench.history:
+                if bench.challengers and bench.challengers.expects(event.run_id) and event.kind is JobEventKind.ENDED:
+                    yield from bench.challengers.ended(event.run_id)
                 continue
             if event.kind is JobEventKind.STARTED:
                 yield Started(start(bench, event.run_id))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
-from windlass.records.content import digest
+from windlass.records.content import canonical, digest
 
 #: what the first entry is bound to
 GENESIS = "0" * 64
@@ -63,12 +64,52 @@ class Entry:
     @property
     def sound(self) -> bool:
         """Whether its content is what its hash was made of."""
-        return digest({key: value for key, value in self.to_dict().items() if key != "hash"}) == self.hash
+        try:
+            return digest({key: value for key, value in self.to_dict().items() if key != "hash"}) == self.hash
+        except ValueError:  # a number that JSON does not have: no Windlass wrote it
+            return False
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "kind": str(self.kind)}
+        return {
+            "sequence": self.sequence,
+            "at": self.at,
+            "actor": self.actor,
+            "kind": str(self.kind),
+            "subject": self.subject,
+            "body": self.body,
+            "previous": self.previous,
+            "hash": self.hash,
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Raises ValueError, TypeError or KeyError on a shape that no Windlass wrote."""
-        return cls(**{**data, "kind": ChangeKind(data["kind"])})
+        entry = cls(**{**data, "kind": ChangeKind(data["kind"])})
+        for name, types in _TYPES.items():
+            value = getattr(entry, name)
+            if not isinstance(value, types) or isinstance(value, bool):
+                raise TypeError(f"{name} is {value!r}")
+        return entry
+
+    def to_text(self) -> str:
+        """Canonical JSON: how it is stored, to the byte."""
+        return canonical(self.to_dict())
+
+    @classmethod
+    def from_text(cls, text: str | bytes) -> Self:
+        """Raises ValueError on anything that is no entry."""
+        try:
+            return cls.from_dict(json.loads(text.decode() if isinstance(text, bytes) else text))
+        except (TypeError, KeyError, RecursionError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "sequence": int,
+    "at": (int, float),
+    "actor": str,
+    "subject": str,
+    "body": Mapping,
+    "previous": str,
+    "hash": str,
+}

@@ -39,15 +39,23 @@ class ServedOutcome(StrEnum):
         return self in (ServedOutcome.TIMED_OUT, ServedOutcome.THREW, ServedOutcome.INVALID)
 
 
+class Role(StrEnum):
+    """In what part a checkpoint answered."""
+
+    CHAMPION = "champion"
+    SHADOW = "shadow"
+    CANARY = "canary"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
     """One answer of a deployment, and what became of it."""
 
     checkpoint: str  #: id of the one that answered
-    role: str  #: champion, shadow, canary
+    role: Role
     outcome: ServedOutcome
-    key: str = ""  #: of the request; both answers of a shadow have the same
-    at: float = 0.0  #: seconds since the epoch
+    key: str = ""  #: of the request, not of its user: a second outcome under one key is a retry and does not count
+    at: float = 0.0  #: seconds since the epoch; for people, the log's order is what counts
 
 
 class StepState(StrEnum):
@@ -83,6 +91,11 @@ class Rollback:
         return StepState.FAILED in self.steps.values()
 
     @property
+    def switched(self) -> bool:
+        """Whether the target has come to serve."""
+        return self.steps[SWITCH] is StepState.DONE
+
+    @property
     def open(self) -> bool:
         """Neither finished nor undone."""
         return not self.failed and any(state is not StepState.DONE for state in self.steps.values())
@@ -93,7 +106,9 @@ class Rollback:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Raises ValueError or TypeError on a shape that no Windlass wrote."""
-        steps = {name: StepState(state) for name, state in data["steps"].items()}
+        if sorted(data["steps"]) != sorted(ROLLBACK_STEPS):
+            raise ValueError(f"the steps of a rollback are {', '.join(ROLLBACK_STEPS)}, not {', '.join(data['steps'])}")
+        steps = {name: StepState(data["steps"][name]) for name in ROLLBACK_STEPS}
         return cls(**{**data, "steps": steps, "notes": tuple(data["notes"])})
 
 
@@ -107,6 +122,7 @@ class Tenure:
     because: str = ""  #: why it came: the verdict's or the rollback's words
     verdict: str | None = None
     rollback: str | None = None
+    outcomes_from: int = 0  #: where in the outcome log its answers begin, in bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +133,7 @@ class Deployment:
     tenures: tuple[Tenure, ...] = ()  #: oldest first; the last one serves
     stages: Mapping[str, Stage] = field(default_factory=dict)  #: checkpoint id -> where it stands on this line
     share: float = 0.0  #: of keys that the canary serves
+    trial_from: int = 0  #: where in the outcome log the challenger's current step begins, in bytes
     frozen: str | None = None  #: id of the rollback that holds it
 
     @property

@@ -16,6 +16,7 @@ class Leakage:
 
     overlap: int | None  #: examples of the benchmark that the training data has, too; None where that is unknown
     examples: int = 0  #: of the benchmark
+    declared: bool = False  #: whether the training says what it trained on, be it there to be read or not
     words: str = ""  #: what was compared, or why nothing could be
 
 
@@ -34,6 +35,7 @@ class Evaluation:
     run: str | None = None  #: the job that made them
     imported: str = ""  #: where scores that were made elsewhere come from
     leakage: Leakage = Leakage(overlap=None)
+    notes: tuple[str, ...] = ()  #: what the evaluator said otherwise than its scores do
 
     @property
     def id(self) -> str:
@@ -47,4 +49,5 @@ class Evaluation:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Raises ValueError or TypeError on a shape that no Windlass wrote."""
-        return cls(**{**data, "leakage": Leakage(**data["leakage"])})
+        notes = tuple(data.get("notes", ()))
+        return cls(**{**data, "leakage": Leakage(**data["leakage"]), "notes": notes})

@@ -5,18 +5,20 @@ a file of its own.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from windlass.records.content import digest
-from windlass.records.fields import Number, Positive, Problem, Seconds, Strict, Text, matching, refuse
+from windlass.records.fields import Number, Positive, Problem, Scalar, Seconds, Strict, Text, matching, refuse
 
 Direction = Literal["maximize", "minimize"]
 Label = Annotated[Text, *matching(r"[A-Za-z0-9][A-Za-z0-9_\-]{0,47}", "up to 48 letters, digits, '-' and '_'")]
 Share = Annotated[Number, Field(gt=0, lt=1)]
 Margin = Annotated[Number, Field(ge=0)]
+#: no number of examples shows that something has not fallen at all
+Tolerated = Annotated[Number, Field(gt=0)]
 
 
 def _argv(value: Any) -> Any:
@@ -28,7 +30,7 @@ class GuardMetric(Strict):
 
     metric: Text = Field(min_length=1)
     direction: Direction
-    margin: Margin = Field(default=0.0, description="the largest fall that is tolerated, in the metric's unit")
+    margin: Tolerated = Field(description="the largest fall that is tolerated, in the metric's unit")
 
 
 class Benchmark(Strict):
@@ -42,6 +44,9 @@ class Benchmark(Strict):
     function: Annotated[Text, *matching(r"[\w.]+:[\w.]+", "module:function")] | None = Field(
         None, description="the evaluator as module:function, called as function(config, run)"
     )
+    options: Mapping[Text, Scalar] = Field(
+        default_factory=dict, description="the evaluator's own settings; it gets them as config['options']"
+    )
     run_time: Seconds | None = Field(default=None, description="time limit of one evaluation")
     metric: Text = Field(min_length=1, description="the column of the scores that decides")
     direction: Direction
@@ -49,21 +54,23 @@ class Benchmark(Strict):
         default="better", description="better: by more than min_delta; no_worse: by no more than margin"
     )
     min_delta: Margin = Field(default=0.0, description="the improvement that has to be exceeded")
-    margin: Margin = Field(default=0.0, description="of no_worse: the largest fall that is tolerated")
-    least: Number | None = Field(default=None, description="the worst mean that may serve at all")
+    margin: Tolerated | None = Field(default=None, description="of no_worse: the largest fall that is tolerated")
+    least: Number | None = Field(
+        default=None, description="the worst mean that may serve at all, shown at the policy's alpha"
+    )
     test: Literal["auto", "bootstrap", "exact"] = Field(
         default="auto", description="bootstrap: paired; exact: for scores of 0 and 1; auto: exact where all are 0 or 1"
     )
     min_examples: Positive = Field(default=100)
     detect: Annotated[Number, Field(gt=0)] | None = Field(
         default=None,
-        description="an improvement that matters: power is told for it; less than it is not worth a change",
+        description="an improvement that matters: power is told for it; where it is ruled out, the champion stays",
     )
     guards: tuple[GuardMetric, ...] = ()
     slices: tuple[Text, ...] = Field(
-        (), description="columns whose values divide the examples; the metric is held in each"
+        (), description="columns whose values divide the examples; the metric is held in each, rare values together"
     )
-    slice_margin: Margin = Field(default=0.05, description="the largest fall within a slice that is tolerated")
+    slice_margin: Tolerated = Field(default=0.05, description="the largest fall within a slice that is tolerated")
     max_age: Seconds | None = Field(default=None, description="of an evaluation, for example 30d")
 
     @model_validator(mode="after")
@@ -71,7 +78,27 @@ class Benchmark(Strict):
         named = [kind for kind in ("command", "function") if getattr(self, kind)]
         if len(named) != 1:
             raise ValueError(f"a benchmark has exactly one of command, function; here: {named or 'none'}")
+        refuse(self._contradictions())
         return self
+
+    def _contradictions(self) -> Iterable[Problem]:
+        if self.require == "no_worse":
+            if self.margin is None:
+                yield Problem(("margin",), "no_worse needs a margin: the largest fall that is tolerated")
+            for field in ("min_delta", "detect"):
+                if getattr(self, field):
+                    yield Problem((field,), f"{field} is for 'better'; no_worse has a margin")
+        else:
+            if self.margin is not None:
+                yield Problem(("margin",), "a margin is for 'no_worse'; 'better' has min_delta")
+            if self.detect is not None and self.detect <= self.min_delta:
+                yield Problem(("detect",), f"an improvement that matters exceeds min_delta, {self.min_delta:g}")
+        for i, guard in enumerate(self.guards):
+            if guard.metric in [other.metric for other in self.guards[:i]]:
+                yield Problem(("guards", i, "metric"), f"a guard above holds {guard.metric!r}, too")
+        for i, column in enumerate(self.slices):
+            if column in self.slices[:i]:
+                yield Problem(("slices", i), f"{column!r} is named above, too")
 
 
 class Shadow(Strict):
@@ -79,19 +106,33 @@ class Shadow(Strict):
 
     accepted: Share = Field(default=0.9, description="least share of answers that are accepted")
     failed: Share = Field(default=0.05, description="most that may time out, throw or be invalid")
-    detect: Share = Field(default=0.05, description="a challenger that is better than both limits by this passes ...")
+    detect: Share = Field(
+        default=0.05, description="a challenger that is better than both limits by this, or without fault, passes ..."
+    )
     power: Share = Field(default=0.8, description="... with this probability; gives the count of answers needed")
-    confidence: Annotated[Number, Field(gt=0.5, lt=1)] = 0.95
+    confidence: Annotated[Number, Field(gt=0.5, lt=1)] = Field(
+        default=0.95, description="that one at a limit does not pass, and that one within both is not rejected"
+    )
 
 
 class Canary(Strict):
     """The challenger serves a growing share of keys; it rolls back by itself when it is worse than the champion."""
 
     shares: tuple[Share, ...] = Field(default=(0.01, 0.05, 0.2, 0.5), min_length=1, description="of keys, step by step")
-    worse: Share = Field(default=0.05, description="how much lower its share of accepted answers may be")
+    worse: Share = Field(
+        default=0.05,
+        description="a fall of the share of accepted answers that matters: the share of keys grows once it is ruled"
+        " out; the challenger goes back once it is shown to be worse while such a fall is not ruled out",
+    )
     failed: Share = Field(default=0.05, description="most that may time out, throw or be invalid")
-    power: Share = 0.8
-    confidence: Annotated[Number, Field(gt=0.5, lt=1)] = 0.95
+    power: Share = Field(
+        default=0.8,
+        description="to grow where both are alike, and to go back where the challenger is worse by that much, at the"
+        " count of answers that follows from it",
+    )
+    confidence: Annotated[Number, Field(gt=0.5, lt=1)] = Field(
+        default=0.95, description="that one no worse than the champion does not go back, over all steps and looks"
+    )
 
     @model_validator(mode="after")
     def _grow(self) -> Self:
@@ -104,8 +145,14 @@ class Monitor(Strict):
     """Watches the answers of the champion."""
 
     drop: Share = Field(default=0.05, description="a fall of the share of accepted answers that matters")
-    window: Positive = Field(default=1000, description="newest answers that are held against those before")
-    confidence: Annotated[Number, Field(gt=0.5, lt=1)] = 0.99
+    window: Positive = Field(
+        default=1000,
+        description="newest answers that are held against those before; parts of it are, too, for a sudden fall,"
+        " and its multiples, for a slow one",
+    )
+    confidence: Annotated[Number, Field(gt=0.5, lt=1)] = Field(
+        default=0.99, description="that a champion as good as ever raises no alarm, however long it serves"
+    )
     act: Literal["recommend", "auto"] = Field(default="recommend", description="auto: it rolls back by itself")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Self
@@ -22,9 +22,10 @@ class Ruling(StrEnum):
 class Finding(StrEnum):
     """What one comparison shows."""
 
-    PASSED = "passed"
-    BROKEN = "broken"
-    OPEN = "open"  #: more examples would settle it
+    PASSED = "passed"  #: what was asked for is shown
+    BROKEN = "broken"  #: shown not to hold; of ``better``: no improvement that matters is left within the interval
+    OPEN = "open"  #: neither; more examples would settle it
+    UNTESTED = "untested"  #: of a slice with so few examples that nothing could be shown; told, not counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +34,10 @@ class Comparison:
 
     benchmark: str
     metric: str
-    role: str  #: better, no_worse, guard, slice
-    group: str = ""  #: of a slice: ``column=value``
+    role: str  #: better, no_worse, least, guard, slice
+    group: str = ""  #: of a slice: ``column=value``, or ``column=(rest)`` for rare values together
     n: int  #: paired examples
-    champion: float  #: mean, in the metric's own direction
+    champion: float  #: mean, in the metric's own direction; of ``least`` that value itself
     challenger: float
     delta: float  #: mean improvement
     low: float  #: two-sided interval of the improvement, at ``1 - 2 * level``
@@ -48,7 +49,14 @@ class Comparison:
     finding: Finding
     power: float | None = None  #: to find ``detect`` with these examples
     detectable: float | None = None  #: the improvement that is found with the policy's power
-    more: int | None = None  #: further examples that would settle it, should the estimates hold
+    more: int | None = None  #: further examples that would settle it with the policy's power, should the estimates hold
+    toward: Finding | None = None  #: and how
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Raises ValueError or TypeError on a shape that no Windlass wrote."""
+        toward = data.get("toward")
+        return cls(**{**data, "finding": Finding(data["finding"]), "toward": toward and Finding(toward)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +79,7 @@ class Verdict:
 
     @property
     def id(self) -> str:
-        return digest([self.deployment, self.challenger, self.champion, self.policy, sorted(self.evaluations)])[
-            :ID_LENGTH
-        ]
+        return verdict_id(self.deployment, self.challenger, self.champion, self.policy, self.evaluations)
 
     @property
     def tested(self) -> bool:
@@ -86,6 +92,11 @@ class Verdict:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Raises ValueError or TypeError on a shape that no Windlass wrote."""
-        comparisons = tuple(Comparison(**{**c, "finding": Finding(c["finding"])}) for c in data["comparisons"])
+        comparisons = tuple(Comparison.from_dict(comparison) for comparison in data["comparisons"])
         texts = {name: tuple(data[name]) for name in ("reasons", "evaluations", "stages")}
         return cls(**{**data, **texts, "ruling": Ruling(data["ruling"]), "comparisons": comparisons})
+
+
+def verdict_id(deployment: str, challenger: str, champion: str | None, policy: str, evaluations: Iterable[str]) -> str:
+    """What makes two verdicts the same one: who was judged against whom, on which evidence, by which policy."""
+    return digest([deployment, challenger, champion, policy, sorted(evaluations)])[:ID_LENGTH]

@@ -8,6 +8,7 @@ from windlass.records.decision import Approval, Decision, Outcome
 from windlass.records.document import dump_yaml
 from windlass.records.run import RunRecord, Status
 from windlass.records.study import Study
+from windlass.report import keeping
 from windlass.report import sections_deciding as deciding
 from windlass.report import sections_learned as learned
 from windlass.report import sections_results as results
@@ -24,6 +25,7 @@ def story(report: StudyReport) -> list[Section]:
     told = [
         Section("In short", list(_in_short(report))),
         Section("Champion", list(_champion(report))),
+        Section("Gate", list(keeping.gate(report.gate))),
         Section("How it went", list(results.course(report))),
         Section("Trade-off", list(results.tradeoff(report))),
         Section("What the parameters did", list(results.parameters(report))),

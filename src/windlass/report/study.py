@@ -45,6 +45,7 @@ from windlass.report.forecasts import (
     failure_forecasts,
     metric_forecasts,
 )
+from windlass.report.keeping import GateHistory
 from windlass.report.learned import RegionOverRuns, region_over_runs
 from windlass.report.parameters import ParallelCoordinates, ParameterEffect, parallel_coordinates, parameter_effects
 from windlass.report.tables import run_dict
@@ -82,6 +83,7 @@ class StudyReport:
     calibration: Calibration | None = None  #: how the forecasts of its runs turned out
     approvals: tuple[Approval, ...] = ()  #: people's answers, by decision number
     hypervolumes: tuple[float, ...] = ()  #: after each of ``runs``; empty with one objective
+    gate: GateHistory | None = None  #: what the gate said; None where the study has none
 
     @cached_property
     def standings(self) -> tuple[Standing, ...]:
@@ -258,6 +260,7 @@ class StudyReport:
             "front": [run.id for run in self.front],
             "hypervolume": self.hypervolumes[-1] if self.hypervolumes else None,
             "stopped_early": [run.id for run in self.stopped],
+            "gate": self.gate.to_dict() if self.gate else None,
             **self._deciding(),
         }
 
@@ -306,6 +309,7 @@ def study_report(
     calibration: Calibration | None = None,
     approvals: Sequence[Approval] = (),
     hypervolumes: Sequence[float] = (),
+    gate: GateHistory | None = None,
 ) -> StudyReport:
     """``runs_root`` holds the run folders; learning curves are read from there. ``hypervolumes``: after each run."""
     return StudyReport(
@@ -318,6 +322,7 @@ def study_report(
         calibration=calibration,
         approvals=tuple(sorted(approvals, key=lambda answer: answer.number)),
         hypervolumes=tuple(hypervolumes),
+        gate=gate,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Double, ForeignKey, Index, Integer, MetaData, SmallInteger, Table, Text
 
 #: the revision that these tables are; the newest of ``migrations/versions``
-HEAD = "0002"
+HEAD = "0003"
 
 metadata = MetaData()
 
@@ -46,6 +46,13 @@ approvals = Table(
     metadata,
     Column("study", _Text, primary_key=True),
     Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("body", Text, nullable=False),
+)
+
+audit = Table(
+    "audit",  # the registry's log; ``body`` is the whole entry as canonical JSON
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
     Column("body", Text, nullable=False),
 )
 

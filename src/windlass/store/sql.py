@@ -37,24 +37,24 @@ class SqlStore:
 
     def __init__(self, place: Path | str) -> None:
         """``place`` is the path of a SQLite file, which is created where it is missing, or an SQLAlchemy URL."""
-        self._database = Database(place)
+        self.database = Database(place)
         self._names: dict[str, int] = {}  # interned names known to be committed; they never change
 
     def save_study(self, study: StudyRecord) -> None:
         row = {"name": study.name, "created": study.created, "body": codec.study_to_text(study)}
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             changed = connection.execute(update(schema.studies).where(schema.studies.c.name == study.name), row)
             if not changed.rowcount:
                 connection.execute(insert(schema.studies), row)
 
     def studies(self) -> list[StudyRecord]:
         table = schema.studies
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             bodies = connection.execute(select(table.c.body).order_by(table.c.created, table.c.name)).scalars().all()
         return [codec.study_from_text(body) for body in bodies]
 
     def record(self, decisions: Sequence[Decision], runs: Sequence[RunRecord] = ()) -> None:
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             self._append(connection, decisions)
             known = dict(_load(connection, [run.id for run in runs]))
             new: dict[str, RunRecord] = {}
@@ -71,13 +71,13 @@ class SqlStore:
     def decisions(self, study: str, after: int = 0) -> list[Decision]:
         table = schema.decisions
         asked = select(table.c.body).where(table.c.study == study, table.c.number > after).order_by(table.c.number)
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             bodies = connection.execute(asked).scalars().all()
         return [codec.decision_from_text(body) for body in bodies]
 
     def answer(self, approval: Approval) -> None:
         decisions, table = schema.decisions, schema.approvals
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             bodies = [
                 connection.execute(
                     select(t.c.body).where(t.c.study == approval.study, t.c.number == approval.number)
@@ -93,7 +93,7 @@ class SqlStore:
     def approvals(self, study: str) -> list[Approval]:
         table = schema.approvals
         asked = select(table.c.body).where(table.c.study == study).order_by(table.c.number)
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             bodies = connection.execute(asked).scalars().all()
         return [codec.approval_from_text(body) for body in bodies]
 
@@ -101,7 +101,7 @@ class SqlStore:
         given = list(runs)
         if not given:
             return
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             stored = dict(_load(connection, list({run.id for run in given})))
             known = {run_id: run for run_id, (_, run) in stored.items()}
             changed: dict[str, RunRecord] = {}
@@ -119,7 +119,7 @@ class SqlStore:
 
     def run(self, run_id: str) -> RunRecord:
         table = schema.runs
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             pk = connection.execute(select(table.c.pk).where(table.c.id == run_id)).scalar()
             if pk is None:
                 position = func.instr if connection.dialect.name == "sqlite" else func.strpos
@@ -138,7 +138,7 @@ class SqlStore:
             .where(runs.c.study == comparable_text(study))
             .order_by(runs.c.number.asc().nulls_last(), runs.c.created, runs.c.id)
         )
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             bodies = connection.execute(asked).scalars().all()
         return [codec.run_from_text(body) for body in bodies]
 
@@ -146,18 +146,18 @@ class SqlStore:
         self, expression: str = "", *, order_by: str = "created desc", limit: int | None = None, offset: int = 0
     ) -> list[RunRecord]:
         node, keys = parse(expression), parse_order(order_by)
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             used = {*_names_in(node), *(name for key in keys for name in _name(key.field))}
             names = self._known_names(connection, used)
             self._names.update(names)
             return list(_bodies(connection, find(connection, names, node, keys, limit, offset)))
 
     def close(self) -> None:
-        self._database.close()
+        self.database.close()
 
     def check(self) -> list[str]:
         """What SQLite's own check finds wrong, in its words; empty when sound. Reads the whole database."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             if connection.dialect.name != "sqlite":
                 return []
             found = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]

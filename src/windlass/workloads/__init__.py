@@ -39,6 +39,9 @@ class Workload(Protocol):
     def check(self, parameters: Iterable[str]) -> None:
         """Raises StudyError for a flat parameter name that the trainer does not read."""
 
+    def data(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """The user's files that it trains on, absolute, for checked options; none where the data are bundled."""
+
     def fingerprints(self, options: Mapping[str, Any]) -> dict[str, str]:
         """``{"data": SHA-256 of the data's content}``. Raises DataError where it cannot be read."""
 

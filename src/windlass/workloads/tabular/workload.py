@@ -55,6 +55,10 @@ class Tabular:
                     f"Parameters: {', '.join(known)}",
                 )
 
+    def data(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        named = read_options(options).data
+        return () if named is None else (named,)
+
     def fingerprints(self, options: Mapping[str, Any]) -> dict[str, str]:
         content = hashlib.sha256()
         for path in _data_files(read_options(options)):

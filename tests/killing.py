@@ -1,0 +1,193 @@
+"""``kill -9`` at a chosen step of what a lab does about checkpoints, in real processes of a warm interpreter.
+
+Run as a script it is that interpreter: it imports Windlass once, opens nothing, and forks a fresh process for each line
+of JSON on stdin. What such a process comes to is a line of JSON on stdout.
+
+A point is the moment before a step that leaves something behind: an entry appended, its copy written (also: half of
+it), a run put into the store, a job submitted (also: after it), an outcome written (also: half of it), anything renamed
+or linked. After a step is before the next one, and nothing lies in between.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+HERE = Path(__file__).resolve().parent
+_RANDOM = re.compile(r"\.\d+\.[0-9a-f]{8}|-\d+-[0-9a-f]{8}")
+
+
+class Interpreter:
+    """The tests' end. A context manager."""
+
+    def __enter__(self) -> Self:
+        source = os.pathsep.join((str(HERE.parent / "src"), str(HERE)))
+        one_thread = dict.fromkeys(("POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            env={**os.environ, **one_thread, "PYTHONPATH": source},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+    def start(self, work: str, lab: Path, *args: Any, at: int | None = None, spare: Sequence[str] | None = None) -> None:
+        """Do ``works.<work>(lab, *args)`` in a fresh process; ``answer`` waits for it.
+
+        It is killed at its ``at``-th point, or at the first one that is not among ``spare``.
+        """
+        assert self._process.stdin is not None
+        order = {"work": work, "lab": str(lab), "args": args, "at": at, "spare": spare}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """``killed``: the point where it was, or None; ``value``: what the work returned; ``error``: what it raised."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the interpreter died"
+        found: dict[str, Any] = json.loads(line)
+        assert "crash" not in found, found["crash"]
+        return found
+
+    def run(self, *args: Any, **options: Any) -> dict[str, Any]:
+        self.start(*args, **options)
+        return self.answer()
+
+
+# The process that is killed ------------------------------------------------------------------------------------------
+
+
+class Killer:
+    def __init__(self, lab: Path, at: int | None, spare: Sequence[str] | None, tell: Callable[[str], None]) -> None:
+        self._lab, self._left, self._tell = lab, at, tell
+        self._spare = None if spare is None else set(spare)
+
+    def point(self, label: str, first: Callable[[], object] | None = None) -> None:
+        if self._left is not None:
+            self._left -= 1
+        if self._left == 0 or (self._spare is not None and label not in self._spare):
+            if first is not None:
+                first()
+            self._tell(label)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def arm(self) -> None:
+        from windlass.jobs.local import LocalExecutor
+        from windlass.registry import mirror, outcomes
+        from windlass.registry.sql import SqlRegistry
+        from windlass.store.sql import SqlStore
+
+        enter, submit, put = SqlRegistry._enter, LocalExecutor.submit, SqlStore.put
+
+        def entering(registry: Any, make: Any) -> Any:
+            self.point(f"append {registry.state().sequence + 1}")
+            return enter(registry, make)
+
+        def submitting(executor: Any, specs: Any) -> Any:
+            jobs = " ".join(spec.name for spec in specs)
+            if jobs:
+                self.point(f"submit {jobs} {[spec.id for spec in specs]}")
+            submit(executor, specs)
+            if jobs:
+                self.point(f"submitted {jobs} {[spec.id for spec in specs]}")
+
+        def putting(store: Any, runs: Any) -> Any:
+            if runs:
+                self.point(f"put {[(run.id, str(run.status)) for run in runs]}")
+            return put(store, runs)
+
+        SqlRegistry._enter, LocalExecutor.submit, SqlStore.put = entering, submitting, putting  # type: ignore[method-assign, assignment]
+        mirror.os, outcomes.os = self._torn("copy"), self._torn("outcomes")  # type: ignore[assignment]
+        for name in ("rename", "replace", "link"):
+            setattr(os, name, self._before(name, getattr(os, name)))
+
+    def _before(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def moving(source: Any, target: Any, **options: Any) -> Any:
+            place = os.path.relpath(os.fspath(target), self._lab)
+            if not place.startswith(".."):
+                self.point(f"{name} {_RANDOM.sub('', place)} {self._mark()}")
+            return call(source, target, **options)
+
+        return moving
+
+    def _mark(self) -> int:
+        """Tells the renames of one file from each other: how long the log is."""
+        try:
+            return (self._lab / "registry.jsonl").read_bytes().count(b"\n")
+        except FileNotFoundError:
+            return 0
+
+    def _torn(self, what: str) -> Any:
+        killer = self
+
+        class Torn:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(os, name)
+
+            def write(self, fd: int, data: bytes) -> int:
+                size = os.fstat(fd).st_size
+                killer.point(f"{what} from {size}")
+                killer.point(f"half of {what} from {size}", lambda: os.write(fd, data[: len(data) // 2]))
+                return os.write(fd, data)
+
+        return Torn()
+
+
+def _work(order: dict[str, Any], answer: Any) -> None:
+    import works
+    from windlass.errors import WindlassError
+
+    def tell(**found: Any) -> None:
+        answer.write(json.dumps({"killed": None, "value": None, "error": None, **found}) + "\n")
+        answer.flush()
+
+    lab = Path(order["lab"])
+    if order["at"] is not None or order["spare"] is not None:
+        Killer(lab, order["at"], order["spare"], lambda label: tell(killed=label)).arm()
+    try:
+        tell(value=getattr(works, order["work"])(lab, *order["args"]))
+    except WindlassError as error:
+        tell(error=[type(error).__name__, str(error)])
+    except BaseException:
+        tell(crash=traceback.format_exc())
+
+
+def serve() -> None:
+    """One order at a time may be killed; several may be under way, and answer as they end."""
+    import works  # noqa: F401  imported once, for all
+
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    children: list[int] = []
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            _work(json.loads(line), answer)
+            os._exit(0)
+        children.append(pid)
+        for child in list(children):
+            if os.waitpid(child, os.WNOHANG)[0]:
+                children.remove(child)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,62 @@
+"""The story of examples/keeping/story, played for real: its transcript is docs/keeping-story.md."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+STORY = Path(__file__).parents[2] / "examples" / "keeping" / "story" / "story.py"
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("story")
+    ended = subprocess.run(
+        [sys.executable, STORY, folder], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300
+    )
+    assert ended.returncode == 0, ended.stdout
+    return folder, ended.stdout
+
+
+def rulings(text: str) -> list[str]:
+    return re.findall(r"^  (promote|keep|inconclusive) [0-9a-f]{12} for reader", text, re.MULTILINE)
+
+
+def test_the_gate_lets_three_serve_leaves_one_open_and_refuses_one(told: tuple[Path, str]) -> None:
+    text = told[1]
+    assert rulings(text) == ["promote", "promote", "promote", "inconclusive", "keep", "promote"]
+    assert "fails in operations on 'heldout' (guard)" in text
+    assert re.search(r"\d+ more examples of 'heldout'", text)
+
+
+def test_the_canary_grows_and_goes_back_by_itself(told: tuple[Path, str]) -> None:
+    text = told[1]
+    grew = re.search(r"after \d+ scans: (\w+) is canary of reader, 50 % of keys", text)
+    assert grew is not None
+    assert f"{grew[1]} is rolled_back of reader" in text.replace("rolled back", "rolled_back")
+
+
+def test_the_champion_went_back_and_forward_again(told: tuple[Path, str]) -> None:
+    folder, _ = told
+    entries = [json.loads(line) for line in (folder / "lab" / "registry.jsonl").read_text().splitlines()]
+    promoted = [entry["body"]["checkpoint"] for entry in entries if entry["kind"] == "promoted"]
+    first, second, third = promoted[:3]
+    assert promoted == [first, second, third, second, third]
+    pointer = json.loads((folder / "lab" / "deployments" / "reader.json").read_text())
+    assert pointer["checkpoint"] == third
+    assert [past["checkpoint"] for past in pointer["previous"]] == [second, third, second, first]
+    assert Counter(entry["kind"] for entry in entries)["stepped"] == 2 * 2 * 5
+
+
+def test_the_log_is_sound_and_the_flipped_byte_is_named(told: tuple[Path, str]) -> None:
+    folder, text = told
+    champion = json.loads((folder / "lab" / "deployments" / "reader.json").read_text())["checkpoint"]
+    sound, _, after = text.partition("is flipped")
+    assert "entries follow one another" in sound
+    assert after.count(f"damaged checkpoint {champion}: files/reader.npz was altered") == 2
