@@ -25,6 +25,8 @@ from typing import Any, Self
 HERE = Path(__file__).resolve().parent
 _RANDOM = re.compile(r"\.\d+\.[0-9a-f]{8}|-\d+-[0-9a-f]{8}")
 
+_KEY = re.compile(rb'"role":"[^"]*".*?"key":"[^"]*"')
+
 
 class Interpreter:
     """The tests' end. A context manager."""
@@ -47,7 +49,9 @@ class Interpreter:
         self._process.stdout.close()
         self._process.wait()
 
-    def start(self, work: str, lab: Path, *args: Any, at: int | None = None, spare: Sequence[str] | None = None) -> None:
+    def start(
+        self, work: str, lab: Path, *args: Any, at: int | None = None, spare: Sequence[str] | None = None
+    ) -> None:
         """Do ``works.<work>(lab, *args)`` in a fresh process; ``answer`` waits for it.
 
         It is killed at its ``at``-th point, or at the first one that is not among ``spare``.
@@ -142,9 +146,9 @@ class Killer:
                 return getattr(os, name)
 
             def write(self, fd: int, data: bytes) -> int:
-                size = os.fstat(fd).st_size
-                killer.point(f"{what} from {size}")
-                killer.point(f"half of {what} from {size}", lambda: os.write(fd, data[: len(data) // 2]))
+                where = _KEY.findall(data) or [os.fstat(fd).st_size]
+                killer.point(f"{what} {where[0]}")
+                killer.point(f"half of {what} {where[0]}", lambda: os.write(fd, data[: len(data) // 2]))
                 return os.write(fd, data)
 
         return Torn()

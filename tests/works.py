@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import keepinglab
 import windlass.loop.driver  # everything is imported before the processes part
 import windlass.registry.leakage
-import windlass.runs.scores
+import windlass.runs.scores  # noqa: F401
+from windlass.cli.main import run_command_line
 from windlass.lab import Lab, keeping, reindex  # noqa: F401
+from windlass.loop import keeping as steps
+from windlass.records.deployment import Role, Served, ServedOutcome, Stage
+
+ANSWERS = 16  #: of each side, in a batch
 
 
 def promote(lab: Path, run: str) -> dict[str, Any]:
@@ -20,9 +27,12 @@ def promote(lab: Path, run: str) -> dict[str, Any]:
     return keepinglab.story(lab)
 
 
-def roll_back(lab: Path) -> dict[str, Any]:
+def roll_back(lab: Path, target: str) -> dict[str, Any]:
+    """The next start first, then the command, where it is still to be given."""
     with Lab(lab) as opened:
-        opened.keeping.rollback(keepinglab.NAME)
+        opened.keeping.resume()
+        if opened.keeping.state.deployment(keepinglab.NAME).champion != target:
+            opened.keeping.rollback(keepinglab.NAME, target)
     return keepinglab.story(lab)
 
 
@@ -31,3 +41,59 @@ def drive(lab: Path) -> dict[str, Any]:
     with Lab(lab) as opened:
         opened.run(lab.parent / "study.yaml")
     return keepinglab.story(lab)
+
+
+def serve(lab: Path, champion: str, challenger: str) -> dict[str, Any]:
+    """Answers come in until the challenger serves; then its answers are bad, until it serves no more."""
+    with Lab(lab) as opened:
+        for batch in range(20):
+            line = opened.keeping.state.deployment(keepinglab.NAME)
+            stage = line.stages[challenger]
+            if line.frozen is not None:
+                opened.keeping.tend(keepinglab.NAME)
+            elif stage is Stage.CHAMPION:
+                opened.keeping.observe(keepinglab.NAME, _answers(challenger, Role.CHAMPION, batch, "rejected"))
+            elif stage in (Stage.SHADOW, Stage.CANARY):
+                theirs = _answers(champion, Role.CHAMPION, batch, "accepted")
+                ours = _answers(challenger, Role(str(stage)), batch, "accepted")
+                opened.keeping.observe(keepinglab.NAME, [*theirs, *ours])
+            else:
+                return keepinglab.story(lab)
+    raise AssertionError(f"{challenger} is still {stage}")
+
+
+def _answers(checkpoint: str, role: Role, batch: int, outcome: str) -> list[Served]:
+    """Under the same keys each time, as a server would that does not know whether they are on record."""
+    return [
+        Served(checkpoint=checkpoint, role=role, outcome=ServedOutcome(outcome), key=f"{outcome} {batch} {number}")
+        for number in range(ANSWERS)
+    ]
+
+
+def command(lab: Path, meeting: list[str], *argv: str) -> list[Any]:
+    """The command line: its exit code, and what it said. Two meet after the gate, before the step that follows.
+
+    ``meeting`` are two pipes, in the order in which they are opened: ``r`` or ``w``, then the path.
+    """
+    advance = steps.advance
+
+    def together(*args: Any, **options: Any) -> Stage:
+        for pipe in meeting:
+            open(pipe[1:], pipe[0]).close()
+        return advance(*args, **options)
+
+    steps.advance = together
+    os.chdir(lab)
+    said = lab / f"said.{os.getpid()}"
+    fd = os.open(said, os.O_WRONLY | os.O_CREAT)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    sys.argv = ["windlass", *argv]
+    try:
+        run_command_line()
+        code: Any = 0
+    except SystemExit as end:
+        code = end.code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return [code or 0, said.read_text()]

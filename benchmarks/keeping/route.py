@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -41,14 +42,15 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def microseconds(call: Callable[[str], object], keys: list[str]) -> float:
-    """A call, the median of some rounds."""
+def microseconds(keys: list[str], *calls: Callable[[str], object]) -> list[float]:
+    """Of each call, the median of some rounds, in which all take turns."""
 
-    def work() -> None:
+    def work(call: Callable[[str], object]) -> None:
         for key in keys:
             call(key)
 
-    return statistics.median(seconds(work) for _ in range(ROUNDS)) / len(keys) * 1e6
+    rounds = [[seconds(partial(work, call)) for call in calls] for _ in range(ROUNDS)]
+    return [statistics.median(one) / len(keys) * 1e6 for one in zip(*rounds, strict=True)]
 
 
 def pointer(folder: Path, challenger: Challenger | None) -> Path:
@@ -79,11 +81,9 @@ def pointer(folder: Path, challenger: Challenger | None) -> Path:
 
 def routing(folder: Path, calls: int) -> list[dict[str, Any]]:
     keys = [f"user-{i}" for i in range(calls)]
-    path = pointer(folder, None)
-    name = str(path)
-    plain = microseconds(Router(path).route, keys)
+    alone = Router(pointer(folder / "alone", None))
     path = pointer(folder, {"checkpoint": "b" * 12, "digest": "b" * 64, "path": "/b", "role": "canary", "share": 0.2})
-    canary = microseconds(Router(path).route, keys)
+    name = str(path)
     answers, salt, below = {"reader": ("a", "b")}, b"reader\0" + b"b" * 64 + b"\0", int(0.2 * 2**64)
 
     def limit(key: str) -> str:
@@ -97,8 +97,9 @@ def routing(folder: Path, calls: int) -> list[dict[str, Any]]:
         chosen = data["challenger"] if drawn < data["challenger"]["share"] * 2**64 else data
         return str(chosen["path"])
 
-    bare, stat = microseconds(limit, keys), microseconds(lambda key: os.stat(name), keys)
-    parsed = microseconds(reread, keys[: max(1, calls // 20)])
+    calls_in_turn = (alone.route, Router(path).route, limit, lambda key: os.stat(name))
+    plain, canary, bare, stat = microseconds(keys, *calls_in_turn)
+    (parsed,) = microseconds(keys[: max(1, calls // 20)], reread)
     goal = f"goal {GOAL_US} µs"
     beside = f"{goal}; dict look-up and blake2b {bare:.2f} µs, os.stat {stat:.2f} µs, reading the JSON {parsed:.0f} µs"
     return [

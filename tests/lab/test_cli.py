@@ -17,10 +17,16 @@ COMMANDS = [
     ["reindex"],
     ["doctor"],
     ["why"],
+    *([name] for name in ("evaluate", "promote", "rollback")),
     ["approvals"],
     *(["approvals", name] for name in ("approve", "reject")),
     *(["runs", name] for name in ("list", "show", "search", "compare", "replay", "cancel")),
     *(["studies", name] for name in ("list", "check", "report", "retrace", "schema", "example")),
+    *(["checkpoints", name] for name in ("list", "show", "diff", "lineage", "verify", "export", "register")),
+    *(["checkpoints", name] for name in ("card", "gc")),
+    *(["evaluations", name] for name in ("list", "show", "import")),
+    *(["deployments", name] for name in ("list", "show", "watch", "route", "observe")),
+    *(["audit", name] for name in ("verify", "show")),
 ]
 
 

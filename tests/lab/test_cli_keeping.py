@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from keepinglab import add_run, gate_of, make_lab, policy
-from processes import processes_of, start_windlass, until, windlass
+from keepinglab import Snapshot, add_run, gate_of, make_lab, policy
+from processes import ARGV, ENVIRONMENT, processes_of, start_windlass, until, windlass
 
 
 def inside(lab: Path, *args: str, answers: str | None = None) -> Any:
@@ -61,11 +62,16 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lab
 
 
+@pytest.fixture(scope="module")
+def snapshot(half: Path) -> Snapshot:
+    return Snapshot(half.parent)
+
+
 @pytest.fixture
-def lab(half: Path, tmp_path: Path) -> Path:
-    """Of its own, to change: the same place's copy, for paths in records are absolute."""
-    shutil.copytree(half.parent, tmp_path / "own")
-    return tmp_path / "own" / "lab"
+def lab(half: Path, snapshot: Snapshot) -> Iterator[Path]:
+    """To change: it is put back afterwards."""
+    yield half
+    snapshot.restore()
 
 
 def ids(lab: Path) -> dict[float, str]:
@@ -111,7 +117,7 @@ UNKNOWN = [
 ]
 
 
-@pytest.mark.parametrize(("command", "hint"), UNKNOWN, ids=lambda given: " ".join(given))
+@pytest.mark.parametrize(("command", "hint"), UNKNOWN, ids=[" ".join(command) for command, _ in UNKNOWN])
 def test_an_unknown_name_is_told_with_the_nearest(half: Path, command: list[str], hint: str) -> None:
     assert hint in refused(half, *command)
 
@@ -174,13 +180,13 @@ def test_checkpoints_are_listed_by_where_they_stand(half: Path) -> None:
 def test_one_checkpoint_is_shown_compared_and_exported(half: Path, tmp_path: Path) -> None:
     old, new = ids(half)[0.5], ids(half)[0.7]
     shown = told(half, "checkpoints", "show", new[:6])
-    for title in ("Checkpoint", "1 file, 14 B", "Metrics of its run", "Config", "Evaluations", "Verdicts", "Next"):
+    for title in ("What it is", "1 file, 14 B", "Config", "Newest evaluations", "Newest verdicts on it", "Next"):
         assert f"## {title}\n" in shown, title
     as_data = data(half, "checkpoints", "show", new)
     assert (Path(as_data["path"]) / as_data["manifest"][0]["path"]).read_text() == '{"right": 0.7}'
     difference = told(half, "checkpoints", "diff", old, new)
     assert "| right | `0.5` | `0.7` |" in difference and "model.json" in difference
-    assert "are the same checkpoint" in told(half, "checkpoints", "diff", old, old)
+    assert "is one checkpoint" in told(half, "checkpoints", "diff", old, old)
     assert data(half, "checkpoints", "diff", old, new)["config"][0]["name"] == "right"
     told(half, "checkpoints", "export", new, str(tmp_path / "model"))
     assert (tmp_path / "model" / "model.json").read_text() == '{"right": 0.7}'
@@ -238,6 +244,17 @@ def test_a_flipped_byte_is_named(lab: Path) -> None:
     assert "1 checkpoint of 14 B" in told(lab, "checkpoints", "verify", new, new)
     assert "model.json" in told(lab, "audit", "verify", code=1)
     assert "files were not read" in told(lab, "audit", "verify", "--no-bytes")
+
+
+def test_a_damaged_pointer_is_found_and_written_again(lab: Path) -> None:
+    pointer = lab / "deployments" / "reader.json"
+    before = pointer.read_text()
+    pointer.write_text("{")
+    assert "reader.json is damaged" in told(lab, "audit", "verify", "--no-bytes", code=1)
+    told(lab, "deployments", "show", "reader")
+    assert pointer.read_text() == before and data(lab, "audit", "verify")["sound"]
+    pointer.write_text(before.replace('"sequence": ', '"sequence": 9'))
+    assert "not settled" in told(lab, "deployments", "show", "reader"), "of a later log: shown, and left alone"
 
 
 def test_the_log_verifies_against_an_anchor_and_names_what_was_done_to_it(lab: Path) -> None:
@@ -305,7 +322,7 @@ def test_a_rollback_that_was_interrupted_is_shown_and_goes_on(lab: Path) -> None
     assert "frozen" in told(lab, "deployments", "show", "reader") + told(lab, "deployments", "list")
     assert "interrupted" in told(lab, "rollback", "reader", "--plan")
     done = inside(lab, "rollback", "reader")
-    assert done.exit_code == 0 and "was interrupted; it goes on now" in done.stderr
+    assert done.exit_code == 0 and "was not finished; it goes on now" in done.stderr
     assert data(lab, "deployments", "show", "reader")["champion"] == old
     assert until(lambda: not processes_of_evaluator(lab), 20) is not False
 
@@ -356,13 +373,7 @@ def outcomes(name: str, checkpoint: str, share: float, count: int = 400) -> str:
 
 
 def observe(lab: Path, answers: str) -> Any:
-    """Through a pipe, as a serving process would."""
-    import subprocess
-
-    from processes import ARGV, ENVIRONMENT
-
-    command = [*ARGV, "deployments", "observe", "reader", "-"]
-    return subprocess.run(command, cwd=lab, env=ENVIRONMENT, input=answers, capture_output=True, text=True, timeout=120)
+    return inside(lab, "deployments", "observe", "reader", "-", answers=answers)
 
 
 def test_the_same_key_goes_the_same_way(canary: tuple[Path, str, str]) -> None:
@@ -378,7 +389,7 @@ def test_what_is_observed_is_counted_and_acted_on(canary: tuple[Path, str, str])
     shown = told(lab, "deployments", "show", "reader")
     assert f"| challenger | {challenger} (canary 50 %) |" in shown and "no answers yet" in shown
     good = observe(lab, outcomes("a", champion, 0.9))
-    assert good.returncode == 0 and "400 answers are on record" in good.stderr and not good.stdout
+    assert good.exit_code == 0 and "400 answers are on record" in good.stderr and not good.stdout
     assert "| champion | 400 | 90.0 % (86.7…92.6) |" in told(lab, "deployments", "show", "reader")
     bad = observe(lab, outcomes("b", challenger, 0.3))
     assert f"{challenger} is rolled_back of reader" in bad.stdout.replace("rolled back", "rolled_back")
@@ -398,12 +409,13 @@ def test_a_wrong_answer_is_refused_whole_with_its_line(canary: tuple[Path, str, 
         ),
         (f'{{"checkpoint": "{champion}", "outcme": "accepted"}}', "line 2: an answer has no 'outcme'. Did you mean"),
         ('{"checkpoint": "zzz", "outcome": "accepted"}', "line 2: no checkpoint 'zzz'"),
-        (f'{{"checkpoint": "{champion}"}}', "line 2: an answer has outcome"),
+        (f'{{"checkpoint": "{champion}"}}', "line 2: an answer without outcome"),
         ("[]", "line 2: an answer is a JSON object"),
         ("accepted", "line 2 is no JSON"),
     ):
         done = observe(lab, f"{right}\n{wrong}\n")
-        assert done.returncode == 1 and words in done.stderr and "0 answers are on record" in done.stderr, done.stderr
+        assert done.exit_code == 1 and "0 answers are on record" in done.stderr
+        assert words in str(done.exception)
     retired = ids(lab)[0.5]
     assert "retired" in refused(lab, *f"deployments observe reader --checkpoint {retired} --outcome accepted".split())
     assert inside(lab, "deployments", "observe", "reader").exit_code == 2
@@ -411,6 +423,22 @@ def test_a_wrong_answer_is_refused_whole_with_its_line(canary: tuple[Path, str, 
     assert data(lab, "deployments", "show", "reader")["answers"] == []
     told(lab, *f"deployments observe reader --checkpoint {champion} --outcome timed_out --key 7".split())
     assert data(lab, "deployments", "show", "reader")["answers"][0]["timed_out"] == 1
+
+
+def test_a_stream_of_answers_is_recorded_as_it_comes(canary: tuple[Path, str, str]) -> None:
+    lab, champion, _ = canary
+    file = lab / "deployments" / "reader.outcomes.jsonl"
+    command = [*ARGV, "deployments", "observe", "reader", "-"]
+    with subprocess.Popen(command, cwd=lab, env=ENVIRONMENT, stdin=subprocess.PIPE, text=True) as observing:
+        assert observing.stdin is not None
+        for count, line in enumerate(outcomes("a", champion, 1.0, 2).splitlines(keepends=True), start=1):
+            observing.stdin.write(line)
+            observing.stdin.flush()
+            until(lambda lines=count: file.exists() and len(file.read_text().splitlines()) == lines, 60)
+        observing.stdin.write(outcomes("b", champion, 1.0, 1).rstrip())  # its end is the end of the input
+        observing.stdin.close()
+        assert observing.wait(60) == 0
+    assert len(file.read_text().splitlines()) == 3
 
 
 def test_watching_acts_on_what_others_write_until_ctrl_c(canary: tuple[Path, str, str]) -> None:
@@ -431,14 +459,13 @@ def test_watching_acts_on_what_others_write_until_ctrl_c(canary: tuple[Path, str
 
 def test_a_driven_study_tells_what_it_keeps(tmp_path: Path) -> None:
     lab = make_lab(tmp_path)
-    driven = windlass("run", "../study.yaml", "--json", cwd=lab)
+    driven = inside(lab, "run", str(lab.parent / "study.yaml"), "--json")
     events = [json.loads(line) for line in driven.stdout.splitlines()]
     kept = [one["event"] for one in events if one["event"] in ("registered", "evaluated", "judged", "advanced")]
     assert kept[:4] == ["registered", "evaluated", "judged", "advanced"]
     (serves,) = [one["champion"] for one in data(lab, "deployments", "list")]
     assert [one["checkpoint"] for one in events if one["event"] == "advanced"][-1] == serves
-    shown = windlass("run", "readers", cwd=lab).stderr
-    assert "windlass deployments show reader" in shown
+    assert "windlass deployments show reader" in told(lab, "run", "readers")
 
 
 # On a terminal -----------------------------------------------------------------------------------------------------
@@ -468,13 +495,9 @@ def test_a_verdict_fits_the_terminal_and_nothing_is_cut(
         assert any(word in line for line in lines), word
 
 
-def test_help_and_lists_load_nothing_heavy() -> None:
-    import subprocess
-    import sys
-
+def test_the_command_line_loads_nothing_heavy() -> None:
     code = "import sys, windlass.cli.main; print(' '.join(sys.modules))"
-    loaded = set(
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
     assert "windlass.cli.deployments" in loaded
     assert not loaded & {"numpy", "polars", "scipy", "sqlalchemy", "windlass.lab.keeping", "windlass.loop.driver"}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 from keptlines import generations
-from processes import ENVIRONMENT
+from processes import ENVIRONMENT, until
 from windlass.errors import StateError, StoreError
 from windlass.records.audit import Change, ChangeKind
 from windlass.registry.memory import MemoryRegistry
@@ -310,6 +312,32 @@ def test_processes_catch_up_at_once(tmp_path: Path, mirror: Mirror) -> None:
         ends = [process.communicate() for process in processes]
         assert [process.returncode for process in processes] == [0, 0], ends
         assert mirror.entries() == registry.entries() and len(registry.entries()) == 41
+
+
+def test_one_waits_while_another_writes(
+    mirror: Mirror, registry: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one, which knows more, comes when the first has read where the file ends."""
+    mirror.catch_up(short(registry, 5))
+    lock, truncate, waits = fcntl.flock, os.ftruncate, threading.Event()
+    second = threading.Thread(target=lambda: mirror.catch_up(registry))
+
+    def comes_to_the_lock(fd: int, how: int) -> None:
+        if threading.current_thread() is second:
+            waits.set()
+        lock(fd, how)
+
+    def meanwhile(fd: int, end: int) -> None:
+        monkeypatch.setattr(os, "ftruncate", truncate)
+        second.start()
+        until(lambda: waits.is_set() or not second.is_alive())
+        truncate(fd, end)
+
+    monkeypatch.setattr(fcntl, "flock", comes_to_the_lock)
+    monkeypatch.setattr(os, "ftruncate", meanwhile)
+    mirror.catch_up(short(registry, 7))
+    second.join()
+    assert mirror.path.read_bytes() == copied(registry)
 
 
 # Faults

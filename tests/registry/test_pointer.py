@@ -137,7 +137,7 @@ def test_a_missing_one_says_what_to_do(path: Path) -> None:
 def test_a_damaged_one_is_told_and_replaced(path: Path, content: str) -> None:
     path.parent.mkdir()
     path.write_text(content)
-    with pytest.raises(StoreError, match=r"reader.json is damaged: .*\nwindlass deployments show reader"):
+    with pytest.raises(StoreError, match=r"reader.json is damaged: .*\nwindlass doctor"):
         read_pointer(path)
     assert write_pointer(path, data())
     assert read_pointer(path) == data()

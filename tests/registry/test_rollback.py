@@ -272,9 +272,11 @@ def test_evaluations_on_the_same_data_are_held_against_each_other_though_newer_o
 def test_without_one_that_is_better_the_last_that_served_comes_first_whatever_the_clock_said() -> None:
     line = Serving()
     made = []
-    for number, now in enumerate([9000.0, 5000.0, 7000.0, 1000.0], start=1):
+    for number, (now, gain) in enumerate([(9000.0, 0.05), (5000.0, -0.9), (7000.0, -0.3)], start=1):
         line.now = now
-        made.append(line.champion(number, np.zeros(100)))
+        made.append(line.champion(number, NOISE + gain))
+    line.now = 1000.0
+    made.append(line.champion(4, np.zeros(100)))
     assert [candidate.checkpoint for candidate in line.candidates()] == made[-2::-1]
 
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="What is kept: list, show, compare, verify, export and clear checkpoints.")
 
+NEWEST = 5  #: evaluations and verdicts that are shown with a checkpoint
 IdArgument = Annotated[
     str, typer.Argument(metavar="ID", help="A checkpoint's id, a unique part of it, or of its run's id.")
 ]
@@ -154,6 +155,7 @@ def show(checkpoint: IdArgument, lab: LabOption = None, as_json: JsonOption = Fa
         files = keeping.blobs.files(one.digest)
         manifest = [] if one.id in state.removed else list(keeping.blobs.manifest(one.digest).files)
         held = state.held_by(one.id)
+    own = [verdict for verdict in verdicts if verdict.challenger == one.id]
     if as_json:
         listed = [{"path": file.path, "bytes": file.bytes, "sha256": file.sha256} for file in manifest]
         json_out({**row, "path": str(files), "manifest": listed, "verdicts": [verdict_dict(v) for v in verdicts]})
@@ -169,19 +171,20 @@ def show(checkpoint: IdArgument, lab: LabOption = None, as_json: JsonOption = Fa
             ("began from", one.parent or ""),
             ("seed", str(one.seed)),
             ("kept because", held),
+            ("challenged", f"as champion in {counted(len(verdicts) - len(own), 'verdict')}" if verdicts != own else ""),
             ("bytes removed", f"{moment(row['removed'])} UTC" if row["removed"] else ""),
         ]
     )
     contents = [(mono(file.path), size(file.bytes), file.sha256[:12]) for file in manifest]
     table = Table(("file", "size", "SHA-256"), contents, (1,))
     sections = [
-        Section("Checkpoint", [about]),
+        Section("What it is", [about]),
         Section(f"{counted(one.files, 'file')}, {size(one.bytes)}", [table, Code(str(files))]),
         Section("Metrics of its run", [facts((name, f"{value:.6g}") for name, value in one.metrics.items())]),
         Section("Config", [facts((name, mono(_text(value))) for name, value in one.config.items())]),
         Section("Fingerprints", [facts((name, mono(print_)) for name, print_ in one.fingerprints.items())]),
-        Section("Evaluations", [_evaluations(row["evaluations"])]),
-        Section("Verdicts", [_verdicts(verdicts, one.id)]),
+        Section("Newest evaluations", [_evaluations(row["evaluations"])]),
+        Section("Newest verdicts on it", [_verdicts(own)]),
         Section("Next", [Code("\n".join(_next(one)), "sh")]),
     ]
     out_sections(f"Checkpoint {one.id}", [section for section in sections if _told(section)])
@@ -200,21 +203,15 @@ def _evaluations(evaluations: list[dict[str, Any]]) -> Table:
         (one["id"], one["benchmark"], f"{one['n']:,}", values(one["means"], most=3), moment(one["at"]))
         for one in reversed(evaluations)
     ]
-    return Table(("evaluation", "benchmark", "examples", "means", "made (UTC)"), cells, (2,))
+    return Table(("evaluation", "benchmark", "examples", "means", "made (UTC)"), cells[:NEWEST], (2,))
 
 
-def _verdicts(verdicts: list[Verdict], checkpoint: str) -> Table:
+def _verdicts(verdicts: list[Verdict]) -> Table:
     cells = [
-        (
-            one.deployment,
-            "challenger" if one.challenger == checkpoint else "champion",
-            str(one.ruling),
-            one.reasons[0] if one.reasons else "",
-            moment(one.at),
-        )
+        (one.deployment, str(one.ruling), one.reasons[0] if one.reasons else "", moment(one.at))
         for one in reversed(verdicts)
     ]
-    return Table(("deployment", "as", "ruling", "because", "given (UTC)"), cells)
+    return Table(("deployment", "ruling", "because", "given (UTC)"), cells[:NEWEST])
 
 
 def _next(checkpoint: Checkpoint) -> list[str]:
@@ -239,6 +236,9 @@ def diff(a: IdArgument, b: IdArgument, lab: LabOption = None, as_json: JsonOptio
     if as_json:
         json_out(found.to_dict())
         return
+    if found.a.id == found.b.id:
+        out(f"{found.a.id} is one checkpoint")
+        return
     header = ("", found.a.id, found.b.id)
     metrics = [
         (pair.name, _number(pair.a), _number(pair.b), "" if pair.delta is None else f"{pair.delta:+.6g}")
@@ -254,9 +254,6 @@ def diff(a: IdArgument, b: IdArgument, lab: LabOption = None, as_json: JsonOptio
     }
     sections = [Section(title, [table]) for title, table in tables.items() if table.rows]
     sections += [Section("Not compared", [Bullets(found.notes)])] if found.notes else []
-    if not sections:
-        out(f"{found.a.id} and {found.b.id} are the same checkpoint")
-        return
     out_sections(f"Checkpoints {found.a.id} and {found.b.id}", sections)
 
 

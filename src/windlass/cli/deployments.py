@@ -1,41 +1,34 @@
-"""``windlass promote``, ``windlass rollback`` and ``windlass deployments``: list, show, watch, route, observe."""
+"""``windlass deployments``: list, show, watch, route, observe."""
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from io import BufferedReader
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.markup import escape
 
+from windlass.cli.answers import answer, batches
 from windlass.cli.blocks import out_sections
-from windlass.cli.evaluations import PolicyOption
 from windlass.cli.keeping import (
     facts,
-    interruptible,
     moment,
     mono,
     out_rows,
     percent,
     rollback_words,
     spoken,
-    verdict_dict,
-    verdict_sections,
 )
 from windlass.cli.runs import JsonOption, LabOption
 from windlass.cli.show import json_out, out, say, stderr
-from windlass.errors import DataError, GateRefused, LabBusy, StoreError, WindlassError, nearest
+from windlass.errors import LabBusy, StoreError, WindlassError
 from windlass.lab import Lab
-from windlass.records.checkpoint import Checkpoint
-from windlass.records.deployment import Deployment, Role, Rollback, Served, ServedOutcome, Stage
-from windlass.records.verdict import Ruling, Verdict
+from windlass.records.deployment import Deployment, Stage, Tenure
 from windlass.report.blocks import Bullets, Code, Paragraph, Section, Table
 
 if TYPE_CHECKING:
@@ -47,157 +40,6 @@ app = typer.Typer(
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A deployment's name.")]
 WATCH_S = 2.0  #: between two looks
-FIELDS = ("checkpoint", "outcome", "role", "key", "at")
-EXAMPLE = '{"checkpoint": "ID", "outcome": "accepted", "role": "canary", "key": "request-17"}'
-_Word = TypeVar("_Word", bound=StrEnum)
-
-
-def promote(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The deployment's name; a new one begins with this.")],
-    checkpoint: Annotated[str, typer.Argument(metavar="ID", help="A checkpoint's id, or a unique part of it.")],
-    policy: PolicyOption = None,
-    lab: LabOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Evaluate a challenger, judge it against what serves, and move it on where the gate lets it. Exit code 3 if not.
-
-    [bold]Examples[/bold]
-
-      windlass promote reader 3f2a9c
-      windlass promote reader 3f2a9c --policy gate.yaml --json
-    """
-    from windlass.cli.live import keeping_line
-    from windlass.lab import Judged, KeepingEvent
-
-    given: list[Verdict] = []
-    refused: GateRefused | None = None
-
-    def tell(event: KeepingEvent) -> None:
-        if isinstance(event, Judged):
-            given.append(event.verdict)
-        elif line := keeping_line(event):
-            say(line, markup=True)
-
-    with Lab(lab) as opened:
-        before = opened.keeping.state.deployments.get(name)
-        try:
-            with interruptible("evaluations under way were cancelled; the same command begins them anew"):
-                verdict, stage = opened.keeping.promote(name, checkpoint, policy, on_event=tell)
-        except GateRefused as error:
-            if not given:
-                raise
-            refused, verdict = error, given[-1]
-            stage = opened.keeping.state.deployment(name).stages[verdict.challenger]
-    if as_json:
-        json_out({"stage": stage, "verdict": verdict_dict(verdict)})
-    else:
-        commands = [refused.next_step] if refused and refused.next_step else _onward(verdict, stage)
-        already = not refused and before is not None and before.stages.get(verdict.challenger) is stage
-        title = f"{name}: {_ruled(verdict, stage)}{'; nothing has changed' if already else ''}"
-        out_sections(title, verdict_sections(verdict, commands))
-    if refused:
-        raise typer.Exit(GateRefused.exit_code)
-
-
-def _ruled(verdict: Verdict, stage: Stage) -> str:
-    match verdict.ruling:
-        case Ruling.PROMOTE:
-            return f"{verdict.challenger} {'serves' if stage is Stage.CHAMPION else f'is in {stage}'}"
-        case Ruling.KEEP:
-            return f"{verdict.champion or 'nothing'} stays; {verdict.challenger} is {stage}"
-    return f"{verdict.champion or 'nothing'} stays; no conclusion about {verdict.challenger}"
-
-
-def _onward(verdict: Verdict, stage: Stage) -> list[str]:
-    show = f"windlass deployments show {verdict.deployment}"
-    return [show] if stage is Stage.CHAMPION else [f"windlass deployments watch {verdict.deployment}", show]
-
-
-def rollback(
-    name: NameArgument,
-    to: Annotated[
-        str | None, typer.Option("--to", metavar="ID", help="To this checkpoint; default: the best intact one.")
-    ] = None,
-    forward: Annotated[bool, typer.Option("--forward", help="Back to what the last rollback left.")] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Show target, evidence and steps; do nothing.")] = False,
-    reason: Annotated[str, typer.Option("--reason", help="Why; it goes on record.")] = "",
-    lab: LabOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Go back to a checkpoint that is intact and fit to serve: freeze, verify, smoke evaluation, switch, monitor.
-
-    One that was interrupted is finished first. Exit code 1 where it was undone: what serves stays.
-
-    [bold]Examples[/bold]
-
-      windlass rollback reader --plan
-      windlass rollback reader --to 3f2a9c --reason "wrong answers since noon"
-    """
-    from windlass.cli.live import keeping_line
-
-    if forward and to is not None:
-        raise typer.BadParameter("--to names a target, --forward takes the one that was left; give one of them")
-    with Lab(lab) as opened:
-        keeping = opened.keeping
-        left = keeping.state.open_rollback(keeping.state.deployment(name).name)
-        if plan:
-            _show_plan(left or keeping.plan_rollback(name, to, forward=forward, reason=reason), left, as_json)
-            return
-        if left is not None and (to is None or keeping.state.checkpoint(to).id == left.target):
-            say(f"Rollback {left.id} of {name} to {left.target} was interrupted; it goes on now.")
-        with interruptible(f"{name} is frozen until the rollback is finished: windlass rollback {name}"):
-            ended = keeping.rollback(
-                name, to, forward=forward, reason=reason, on_event=lambda event: say(keeping_line(event), markup=True)
-            )
-        champion = keeping.state.deployment(name).champion
-    if as_json:
-        json_out({"id": ended.id, **ended.to_dict()})
-    elif ended.failed:
-        say(f"[bold red]undone[/]: {escape(ended.notes[-1] if ended.notes else rollback_words(ended))}", markup=True)
-        say(f"{champion} goes on serving as {name}. Another target: windlass rollback {name} --to ID")
-    else:
-        out(f"{champion} serves as {name}")
-        say(f"What was left, again: windlass rollback {name} --forward")
-    if ended.failed:
-        raise typer.Exit(1)
-
-
-def _show_plan(plan: Rollback, left: Rollback | None, as_json: bool) -> None:
-    if as_json:
-        json_out({"id": plan.id, **plan.to_dict()})
-        return
-    evidence = [(EVIDENCE.get(key, spoken(key)), _plain(value)) for key, value in plan.evidence.items()]
-    about = facts([("from", mono(plan.source)), ("to", mono(plan.target)), ("why", plan.reason), *evidence])
-    steps = Table(("step", "what it does", "state"), [(s, STEPS[s], str(state)) for s, state in plan.steps.items()])
-    title = f"Rollback of {plan.deployment}: {'interrupted' if left else 'a plan, nothing was done'}"
-    command = f"windlass rollback {plan.deployment}" + ("" if left else f" --to {plan.target}")
-    sections = [Section("Plan", [about]), Section("Steps", [steps]), Section("Next", [Code(command, "sh")])]
-    out_sections(title, sections)
-
-
-EVIDENCE = {
-    "target": "chosen",
-    "improvement": "better by, in standard deviations",
-    "metrics": "measured by",
-    "damaged": "damaged, passed over",
-}
-STEPS = {
-    "freeze": "no promotion, and no challenger answers, until it has ended",
-    "verify": "every byte of the target is read and held against its digest",
-    "smoke": "a real job evaluates the target on held-out data",
-    "switch": "the target serves, then the pointer moves",
-    "monitor": "the pointer is read again; its answers are watched",
-}
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_plain, value))
-    return "" if value is None else str(value)
 
 
 @app.command("list")
@@ -265,7 +107,10 @@ def show(name: NameArgument, lab: LabOption = None, as_json: JsonOption = False)
     """
     with Lab(lab) as opened:
         keeping = opened.keeping
-        keeping.vault.settle()
+        try:
+            keeping.vault.settle()  # a damaged pointer is written again
+        except WindlassError as error:
+            say(f"[yellow]not settled[/]: {escape(error.message)}; {escape(error.next_step)}", markup=True)
         state = keeping.state
         line = state.deployment(name)
         tallies = _tallies(keeping, name)
@@ -287,7 +132,7 @@ def show(name: NameArgument, lab: LabOption = None, as_json: JsonOption = False)
         ]
     )
     past = [
-        (one.checkpoint, moment(one.since), moment(one.until) or "now", one.because) for one in reversed(line.tenures)
+        (one.checkpoint, moment(one.since), moment(one.until) or "now", _because(one)) for one in reversed(line.tenures)
     ]
     others = [(one, spoken(stage)) for one, stage in line.stages.items() if stage is not Stage.CHAMPION]
     newest = verdicts[:-6:-1]
@@ -304,6 +149,13 @@ def show(name: NameArgument, lab: LabOption = None, as_json: JsonOption = False)
         Section("Next", [Code("\n".join(_next(line)), "sh")]),
     ]
     out_sections(f"Deployment {name}", [section for section in sections if section.blocks])
+
+
+def _because(tenure: Tenure) -> str:
+    """Why it came to serve; what a verdict says of it has its own row."""
+    if tenure.verdict and tenure.because.startswith(tenure.checkpoint):
+        return f"verdict {tenure.verdict}"
+    return tenure.because
 
 
 def _next(line: Deployment) -> list[str]:
@@ -371,11 +223,12 @@ def watch(
     with Lab(lab) as opened:
         keeping = opened.keeping
         keeping.state.deployment(name)
+        told: set[str] = set()
         status = stderr.status(_standing(keeping, name), spinner="dots")
         try:
             with status if stderr.is_terminal and not once else nullcontext():
                 while True:
-                    _look(keeping, name)
+                    _look(keeping, name, told)
                     if once:
                         break
                     status.update(escape(f"{_standing(keeping, name)}; Ctrl-C ends"))
@@ -385,15 +238,20 @@ def watch(
         say(_standing(keeping, name))
 
 
-def _look(keeping: Keeping, name: str) -> None:
+def _look(keeping: Keeping, name: str, told: set[str]) -> None:
     """Act, and say what was done; what another process holds for the moment is told and tried again."""
     try:
-        told = keeping.tend(name)
+        _tell(keeping.tend(name), told)
     except (LabBusy, StoreError) as error:
-        say(f"{moment(time.time())}  [yellow]waits[/]: {escape(error.message)}", markup=True)
-        return
-    for words in told:
-        out(f"{moment(time.time())}  {words}")
+        _tell([error.message], told)
+
+
+def _tell(words: Iterable[str], told: set[str]) -> None:
+    """Each once, with the time; a recommendation comes up at every look."""
+    for one in words:
+        if one not in told:
+            out(f"{moment(time.time())}  {one}")
+            told.add(one)
 
 
 def _standing(keeping: Keeping, name: str) -> str:
@@ -459,90 +317,21 @@ def observe(
         keeping = opened.keeping
         keeping.state.deployment(name)
         if not lines:
-            answer = {"checkpoint": checkpoint, "outcome": outcome, "role": role, "key": key}
-            _observe(keeping, name, [(0, answer)])
+            given = {"checkpoint": checkpoint, "outcome": outcome, "role": role, "key": key}
+            _observe(keeping, name, [(0, given)], set())
             say("the answer is on record")
             return
-        count = 0
+        count, told = 0, set[str]()
         try:
-            for batch in _stdin():
-                _observe(keeping, name, batch)
+            for batch in batches(cast(BufferedReader, sys.stdin.buffer)):
+                _observe(keeping, name, batch, told)
                 count += len(batch)
         finally:
             say(f"{count:,} answers are on record")
 
 
-def _observe(keeping: Keeping, name: str, answers: Sequence[tuple[int, Any]]) -> None:
+def _observe(keeping: Keeping, name: str, answers: Sequence[tuple[int, Any]], told: set[str]) -> None:
     state = keeping.state
-    served = [_served(state.checkpoint, state.deployment(name), number, given) for number, given in answers]
-    for words in keeping.observe(name, served):
-        out(f"{moment(time.time())}  {words}")
-
-
-def _stdin() -> Iterator[list[tuple[int, Any]]]:
-    """What stdin has by now, as numbered lines, again and again until it ends."""
-    number, rest = 0, b""
-    while True:
-        chunk = os.read(sys.stdin.fileno(), 1 << 20)
-        *whole, rest = (rest + chunk).split(b"\n") if chunk else (rest, b"")
-        batch = []
-        for line in whole:
-            number += 1
-            if line.strip():
-                batch.append((number, _parsed(number, line)))
-        if batch:
-            yield batch
-        if not chunk:
-            return
-
-
-def _parsed(number: int, line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise DataError(f"line {number} is no JSON: {error}", f"An answer: {EXAMPLE}") from error
-
-
-def _served(find: Callable[[str], Checkpoint], line: Deployment, number: int, given: Any) -> Served:
-    """Raises DataError that names the line and what is wrong with it."""
-    where = f"line {number}: " if number else ""
-    example = f"An answer: {EXAMPLE}"
-    if not isinstance(given, dict):
-        raise DataError(f"{where}an answer is a JSON object, not {given!r}", example)
-    if unknown := sorted(given.keys() - set(FIELDS)):
-        raise DataError(f"{where}an answer has no {unknown[0]!r}.{nearest(unknown[0], FIELDS)}", example)
-    if missing := [field for field in ("checkpoint", "outcome") if not given.get(field)]:
-        raise DataError(f"{where}an answer has {' and '.join(missing)}", example)
-    try:
-        checkpoint = find(str(given["checkpoint"])).id
-        return Served(
-            checkpoint=checkpoint,
-            role=_word(given.get("role") or _standing_role(line, checkpoint), Role, "role"),
-            outcome=_word(given["outcome"], ServedOutcome, "outcome"),
-            key=str(given.get("key") or ""),
-            at=float(given.get("at") or time.time()),
-        )
-    except WindlassError as error:
-        raise DataError(f"{where}{error.message}", error.next_step) from error
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where}{error}", example) from error
-
-
-def _standing_role(line: Deployment, checkpoint: str) -> str:
-    """In what part a checkpoint answers now. Raises DataError where it does not."""
-    stage = line.stages.get(checkpoint)
-    if stage not in (Stage.CHAMPION, Stage.SHADOW, Stage.CANARY):
-        raise DataError(
-            f"{checkpoint} does not answer for {line.name}: it is {stage or 'not on its line'}",
-            "Name the role that it had: --role champion, shadow or canary",
-        )
-    return str(stage)
-
-
-def _word(given: Any, known: type[_Word], what: str) -> _Word:
-    if given not in list(known):
-        names = ", ".join(known)
-        raise DataError(
-            f"there is no {what} {given!r}.{nearest(str(given), map(str, known))}", f"{what.capitalize()}s: {names}"
-        )
-    return known(given)
+    line = state.deployment(name)
+    read = [answer(state.checkpoint, line, number, given) for number, given in answers]
+    _tell(keeping.observe(name, read), told)

@@ -66,7 +66,7 @@ def evaluate(
             if line := keeping_line(event):
                 say(line, markup=True)
 
-        with interruptible("evaluations under way were cancelled; the same command begins them anew"):
+        with interruptible("what was under way was cancelled; the same command begins it anew"):
             made = keeping.evaluate(one.id, policy, benchmark or (), again=again, on_event=tell)
     if as_json:
         json_out([evaluation_dict(evaluation) for evaluation in made])
@@ -161,7 +161,7 @@ def show(
         ]
     )
     sections = [
-        Section("Evaluation", [about, *([Bullets(one.notes)] if one.notes else [])]),
+        Section("What it is", [about, *([Bullets(one.notes)] if one.notes else [])]),
         Section("Means", [Table(("column", "mean"), [(name, f"{x:.6g}") for name, x in one.means.items()], (1,))]),
         *(Section("Scores", [Code(str(file)), Code("\n".join(_first_lines(file)))]) for file in scores),
         Section("Next", [Code(f"windlass checkpoints show {one.checkpoint}\n{again}", "sh")]),

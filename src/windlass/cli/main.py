@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from windlass import __version__
-from windlass.cli import approvals, audit, checkpoints, deployments, evaluations, runs, studies
+from windlass.cli import approvals, audit, checkpoints, deployments, evaluations, promotion, runs, studies
 from windlass.cli.show import json_out, out, say
 from windlass.errors import WindlassError
 
@@ -128,8 +128,8 @@ def why(
 
 
 app.command()(evaluations.evaluate)
-app.command()(deployments.promote)
-app.command()(deployments.rollback)
+app.command()(promotion.promote)
+app.command()(promotion.rollback)
 
 
 @app.command()

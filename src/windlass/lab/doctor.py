@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,10 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from windlass.errors import NotFound, StoreError
+from windlass.errors import NotFound, StoreError, WindlassError
 from windlass.lab.lock import holder
-from windlass.lab.upkeep import clear_leftovers, tidy
+from windlass.lab.upkeep import LEFTOVER_S, clear_leftovers, tidy
 from windlass.records.decision import StudyStatus
+from windlass.records.deployment import StepState
 from windlass.records.run import FailureKind, RunRecord, Status
 from windlass.runs.folder import RunFolder
 from windlass.store.decisions import DecisionLog
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from windlass.lab.lab import Lab
 
 LOW_DISK_BYTES = 500 * 2**20
+HALF_WRITTEN = re.compile(r"\..+\.(\d+)\.[0-9a-f]{8}")  #: what ``write_atomic`` writes first; with its pid
 
 
 class Level(StrEnum):
@@ -41,8 +45,10 @@ class Check:
 
 
 def doctor(lab: Lab) -> Sequence[Check]:
-    """Checks of the machine, the lab's folder, its database and its runs."""
-    return [*_check_machine(), *_check_folder(lab.path), *_check_store(lab)]
+    """Checks of the machine, the lab's folder, its database, its runs, and what it keeps."""
+    store = list(_check_store(lab))
+    readable = all(check.level is not Level.PROBLEM for check in store)
+    return [*_check_machine(), *_check_folder(lab.path), *store, *(_check_keeping(lab) if readable else ())]
 
 
 def _check_machine() -> Iterable[Check]:
@@ -72,6 +78,8 @@ def _check_folder(lab: Path) -> Iterable[Check]:
         yield Check(Level.NOTE, f"process {pid} is driving the lab now")
     if cleared := clear_leftovers(lab / "runs"):
         yield Check(Level.OK, f"removed {cleared} half-made run folders that a kill had left")
+    if cleared := _clear_half_written(lab):
+        yield Check(Level.OK, f"removed {cleared} half-written files that a kill had left")
 
 
 def _check_store(lab: Lab) -> Iterable[Check]:
@@ -126,6 +134,62 @@ def _check_store(lab: Lab) -> Iterable[Check]:
         for run in untidy:
             tidy(lab.runs_root, run)
         yield Check(Level.OK, f"wrote the missing reports of {len(untidy)} runs")
+
+
+def _clear_half_written(lab: Path) -> int:
+    """Remove what ``write_atomic`` of a killed process left beside a file; how many there were."""
+    patterns = (".*", "runs/.*", "runs/*/.*", "studies/*/.*")
+    cleared = 0
+    for file in (found for pattern in patterns for found in lab.glob(pattern)):
+        named = HALF_WRITTEN.fullmatch(file.name)
+        if named is None or Path(f"/proc/{named[1]}").exists() or not file.is_file():
+            continue
+        if time.time() - file.stat().st_mtime > LEFTOVER_S:
+            file.unlink(missing_ok=True)
+            cleared += 1
+    return cleared
+
+
+def _check_keeping(lab: Lab) -> Iterable[Check]:
+    """The audit log, its copy, pointers, open rollbacks, what kills left. No checkpoint is read."""
+    keeping = lab.keeping
+    before = keeping.audit(read_bytes=False)
+    if os.access(lab.path, os.W_OK):
+        try:
+            if cleared := keeping.clear_leftovers():
+                yield Check(Level.OK, f"removed {cleared} halves of checkpoints and pointers that a kill had left")
+            keeping.vault.settle()
+        except WindlassError as error:
+            yield Check(Level.PROBLEM, error.message, error.next_step)
+    damages = keeping.audit(read_bytes=False)
+    for damage in before:
+        if damage not in damages:
+            yield Check(Level.OK, f"put in order again: {damage}")
+    for damage in damages:
+        yield Check(Level.PROBLEM, str(damage), "windlass audit verify")
+    if damages or not (state := keeping.state).sequence:
+        return
+    yield Check(Level.OK, f"{state.sequence} entries of the audit log follow one another, copy and pointers agree")
+    kept = set(keeping.blobs.digests())
+    for checkpoint in state.checkpoints.values():
+        if checkpoint.id not in state.removed and checkpoint.digest not in kept:
+            what = f"checkpoint {checkpoint.id}: {keeping.blobs.folder(checkpoint.digest)} is gone"
+            yield Check(Level.PROBLEM, what, f"windlass checkpoints register {checkpoint.run}")
+    named = {one.digest for one in state.checkpoints.values()} | {one.scores for one in state.evaluations.values()}
+    if nobodys := kept - named:
+        yield Check(
+            Level.NOTE, f"{len(nobodys)} folders in blobs/ are in no entry of the log", "windlass checkpoints gc"
+        )
+    for name in state.deployments:
+        rollback = state.open_rollback(name)
+        if rollback is None:
+            continue
+        if pid := keeping.rolling_back(name):
+            yield Check(Level.NOTE, f"process {pid} is rolling {name} back to {rollback.target}")
+        else:
+            step = next(step for step, state in rollback.steps.items() if state is not StepState.DONE)
+            what = f"the rollback of {name} to {rollback.target} was interrupted at its step {step}"
+            yield Check(Level.WARNING, f"{what}: no promotion goes on", f"windlass rollback {name}")
 
 
 def _is_tidy(lab: Lab, run: RunRecord) -> bool:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from windlass.errors import JobError, NotFound, StateError, StudyError, WindlassError, nearest
+from windlass.errors import JobError, LabBusy, NotFound, StateError, StudyError, WindlassError, nearest
 from windlass.jobs.collect import collect
 from windlass.lab.hands import LabHands, OnEvent, person, tell
-from windlass.lab.lock import exclusive
+from windlass.lab.lock import exclusive, holder
 from windlass.loop.keeping import (
     Advanced,
     Evaluated,
@@ -38,9 +38,9 @@ from windlass.registry.lineage import lineage
 from windlass.registry.mirror import Mirror
 from windlass.registry.monitor import Regression
 from windlass.registry.outcomes import OutcomeLog, Tally
-from windlass.registry.pointer import read_pointer
+from windlass.registry.pointer import clear_leftovers
 from windlass.registry.promotion import serve, stage_challenger
-from windlass.registry.register import register
+from windlass.registry.register import PARENT, register
 from windlass.registry.routing import Route, Router
 from windlass.registry.sql import SqlRegistry
 from windlass.registry.state import State
@@ -112,12 +112,20 @@ class Keeping:
         return found
 
     def gc_plan(self) -> housekeeping.GcPlan:
-        return housekeeping.gc_plan(self.state, self.blobs)
+        """What nothing refers to, and what removing it would free."""
+        self._lab.sync()
+        state = self.state
+        active = self._lab.store.search("status IN ('pending', 'queued', 'running')")
+        named = {run.lineage.get(by): f"run {run.id} uses it" for run in active for by in (EVALUATES, PARENT)}
+        return housekeeping.gc_plan(
+            state, self.blobs, {one: why for one, why in named.items() if one in state.checkpoints}
+        )
 
-    def gc(self, plan: housekeeping.GcPlan) -> None:
-        """Remove what a plan names; what came into use meanwhile stays."""
-        housekeeping.gc(self.vault.registry, self.blobs, plan, actor=person())
+    def gc(self, plan: housekeeping.GcPlan) -> tuple[housekeeping.Item, ...]:
+        """Remove what a plan names, and return what was removed: what came into use meanwhile stays."""
+        removed = housekeeping.gc(self.vault.registry, self.blobs, plan, actor=person())
         self.vault.settle()
+        return removed
 
     # Evaluations -------------------------------------------------------------------------------------------------
 
@@ -307,21 +315,31 @@ class Keeping:
 
     def findings(self, deployment: str) -> Findings:
         """What the outcomes so far ask for; nothing is done about it."""
-        line = self.state.deployment(deployment)
-        return self._tender(deployment)[1].look(line, self.state.policy_of(deployment)[0])
+        state = self.state
+        line, policy = state.deployment(deployment), state.policy_of(deployment)[0]
+        trial = policy
+        if line.challenger is not None:  # others may have been judged by another policy since
+            trial, _ = state.policies[state.verdicts_of(deployment, line.challenger)[-1].policy]
+        return self._tender(deployment)[1].look(line, policy, trial)
 
     def tend(self, deployment: str) -> list[str]:
         """Look at the outcomes and act: the challenger's next step, and under ``act: auto`` a rollback.
 
-        Returns what was done or is recommended, in words. What another process did first is left as it is.
+        Returns what was done or is recommended, in words. What another process did first, or has in hand, is left as it
+        is.
         """
+        if self.state.open_rollback(deployment) is not None:
+            return self._take_up(deployment)
         done: list[str] = []
         while True:
+            before = self.state.sequence
             found = self.findings(deployment)
             try:
                 words = self._move(deployment, found) if found.advice is not None else ""
             except StateError:
-                continue
+                if self.state.sequence == before:
+                    raise
+                continue  # another process came first
             if not words:
                 break
             self.vault.settle()
@@ -334,14 +352,14 @@ class Keeping:
         """Take the step that a challenger's outcomes advise; an empty string where it is to wait."""
         advice, line = found.advice, self.state.deployment(deployment)
         assert advice is not None
+        if advice.move is Move.WAIT:
+            return ""
         challenger = str(found.challenger)
         verdict = self.state.verdicts_of(deployment, challenger)[-1]
         policy, _ = self.state.policies[verdict.policy]
         registry, outcomes = self.vault.registry, self._tender(deployment)[0].end()
         stage, share = None, 0.0
         match advice.move:
-            case Move.WAIT:
-                return ""
             case Move.REJECT:
                 stage = Stage.REJECTED
             case Move.ROLL_BACK:
@@ -368,8 +386,12 @@ class Keeping:
         return f"{challenger} is {stage} of {deployment}{with_share}: {advice.reason}"
 
     def _answer(self, deployment: str, regression: Regression) -> str:
-        champion = self.state.deployment(deployment).champion
-        if self.state.policy_of(deployment)[0].monitor.act != "auto":
+        state = self.state
+        champion = state.deployment(deployment).champion
+        tried = any(
+            r.failed and (r.source, r.reason) == (champion, regression.reason) for r in state.rollbacks.values()
+        )
+        if tried or not self._auto(deployment):
             return f"{champion} serves worse: {regression.reason}. Recommended: windlass rollback {deployment}"
         try:
             ended = self.rollback(deployment, reason=regression.reason, evidence=regression.evidence, actor="monitor")
@@ -378,6 +400,23 @@ class Keeping:
         if ended.failed:
             return f"{champion} serves worse: {regression.reason}. The rollback was undone: {ended.notes[-1]}"
         return f"{deployment} was rolled back to {ended.target}: {regression.reason}"
+
+    def _take_up(self, deployment: str) -> list[str]:
+        """A rollback that a kill interrupted goes on under ``act: auto``, and is told otherwise."""
+        if self.rolling_back(deployment) is not None:
+            return []
+        if not self._auto(deployment):
+            return [f"a rollback of {deployment} was interrupted. Recommended: windlass rollback {deployment}"]
+        try:
+            ended = self.rollback(deployment, actor="monitor")
+        except LabBusy:
+            return []
+        if ended.failed:
+            return [f"the rollback of {deployment} that was interrupted was undone: {ended.notes[-1]}"]
+        return [f"{deployment} was rolled back to {ended.target}, after an interruption"]
+
+    def _auto(self, deployment: str) -> bool:
+        return self.state.policy_of(deployment)[0].monitor.act == "auto"
 
     def _tender(self, deployment: str) -> tuple[OutcomeLog, Tender]:
         if deployment not in self._tenders:
@@ -441,17 +480,30 @@ class Keeping:
         return ended
 
     def resume(self, on_event: OnEvent | None = None) -> None:
-        """Finish what a kill interrupted: pointers follow the log, open rollbacks go on."""
+        """Finish what a kill interrupted: pointers follow the log, open rollbacks go on, halves are cleared away.
+
+        A rollback that another process executes is left to it.
+        """
         self.vault.settle()
+        self.clear_leftovers()
         for name in list(self.state.deployments):
             if self.state.open_rollback(name) is not None:
-                self.rollback(name, on_event=on_event)
+                with suppress(LabBusy):
+                    self.rollback(name, on_event=on_event)
+
+    def clear_leftovers(self) -> int:
+        """Remove what killed processes left half made; how many files and folders that were."""
+        return self.blobs.clear_leftovers() + clear_leftovers(self.vault.deployments)
+
+    def rolling_back(self, deployment: str) -> int | None:
+        """The pid of the process that executes a rollback now; or None."""
+        return holder(self.vault.deployments, _lock_file(deployment))
 
     @contextmanager
     def _alone(self, deployment: str) -> Iterator[None]:
         self.state.deployment(deployment)
         self.vault.deployments.mkdir(exist_ok=True)
-        with exclusive(self.vault.deployments, f".{deployment}.lock", f"deployment {deployment} is being rolled back"):
+        with exclusive(self.vault.deployments, _lock_file(deployment), f"deployment {deployment} is being rolled back"):
             yield
 
     # Words -------------------------------------------------------------------------------------------------------
@@ -525,28 +577,24 @@ class Keeping:
 
         ``expect`` is an anchor ``SEQUENCE:HASH`` that was noted down before.
         """
-        lines = list(self.vault.registry.lines())
+        for _ in range(2):  # what is written while both are read is in both the second time
+            copied = list(self.vault.mirror.lines())
+            lines = list(self.vault.registry.lines())
+            differences = audit.compare_copies(lines, copied)
+            if not differences:
+                break
         state, damages = audit.verify_log(lines)
-        damages += audit.compare_copies(lines, self.vault.mirror.lines())
+        sound = not damages
+        damages += differences
         if expect is not None:
             damages += audit.compare_anchor(lines, expect)
-        for line in state.deployments.values():
-            if line.champion is None:
-                continue
-            try:
-                pointed = read_pointer(self.pointer_file(line.name))
-            except Exception as error:
-                damages.append(audit.Damage(f"deployment {line.name}", str(error)))
-                continue
-            if (pointed["checkpoint"], pointed["digest"]) != (
-                line.champion,
-                state.checkpoints[line.champion].digest,
-            ):
-                damages.append(
-                    audit.Damage(
-                        f"deployment {line.name}", f"its pointer says {pointed['checkpoint']}, the log {line.champion}"
-                    )
-                )
+        if sound:
+            damages += audit.verify_pointers(state, self.vault.deployments)
         if read_bytes:
             damages += audit.verify_bytes(state, self.blobs, on_bytes)
         return damages
+
+
+def _lock_file(deployment: str) -> str:
+    """Held by whoever executes a rollback of it."""
+    return f".{deployment}.lock"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Container
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from windlass.errors import WindlassError
 from windlass.jobs.collect import collect
+from windlass.records.audit import Entry
 from windlass.records.decision import StudyRecord, StudyStatus
 from windlass.records.run import RunRecord
 from windlass.records.studyfile import parse_study
@@ -81,15 +82,21 @@ def _restore_registry(lab: Path, database: Path, store: SqlStore) -> None:
     from windlass.registry.sql import SqlRegistry
     from windlass.store.sql import SqlStore
 
-    entries = Mirror(lab / "registry.jsonl").entries()
+    copies: list[list[Entry]] = []
+    with suppress(WindlassError):
+        copies.append(Mirror(lab / "registry.jsonl").entries())
     if database.exists():
+        with suppress(WindlassError), closing(SqlStore(database)) as old:
+            copies.append(SqlRegistry(old.database).entries())
+    refused: WindlassError | None = None
+    for entries in sorted(copies, key=len, reverse=True):
         try:
-            with closing(SqlStore(database)) as old:
-                stored = SqlRegistry(old.database).entries()
-        except WindlassError:
-            stored = []
-        entries = stored if len(stored) > len(entries) else entries
-    SqlRegistry(store.database).restore(entries)
+            SqlRegistry(store.database).restore(entries)
+            return
+        except WindlassError as error:
+            refused = error
+    if refused is not None:
+        raise refused
 
 
 def _without_folder(database: Path, folders: Container[str]) -> list[RunRecord]:

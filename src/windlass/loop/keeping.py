@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from windlass.errors import StateError, WindlassError
+from windlass.errors import NotFound, StateError, WindlassError
 from windlass.jobs.collect import collect
 from windlass.jobs.protocol import Executor
 from windlass.records.audit import Change, ChangeKind
@@ -37,7 +37,7 @@ from windlass.registry.evaluating import (
 from windlass.registry.mirror import Mirror
 from windlass.registry.outcomes import OutcomeLog
 from windlass.registry.pointer import pointer, write_pointer
-from windlass.registry.promotion import advance, judged
+from windlass.registry.promotion import advance, check_bytes, judged
 from windlass.registry.protocol import Registry
 from windlass.registry.register import register
 from windlass.registry.scores import Scores
@@ -131,13 +131,23 @@ class Vault:
             self.registry.append(change, actor=actor)
 
     def settle(self) -> None:
-        """Let everything on disk follow the log: the copy of the log, and every deployment's pointer."""
+        """Let everything on disk follow the log: the copy of the log, and every deployment's pointer.
+
+        Raises StateError where a pointer follows an entry that the log does not have.
+        """
         self.mirror.catch_up(self.registry)
         state = self.registry.state()
-        for line in state.deployments.values():
-            if line.champion is not None:
-                data = pointer(line, state.checkpoints, self.blobs.root, state.sequence)
-                write_pointer(self.deployments / f"{line.name}.json", data)
+        for name in [line.name for line in state.deployments.values() if line.champion is not None]:
+            while True:
+                line = state.deployments[name]
+                data = pointer(line, state.checkpoints, self.blobs.root, line.sequence)
+                try:
+                    write_pointer(self.deployments / f"{name}.json", data)
+                    break
+                except StateError:  # another process may know more by now
+                    before, state = state.sequence, self.registry.state()
+                    if state.sequence == before:
+                        raise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +171,8 @@ class Keeper:
     def wanted(self, checkpoint: Checkpoint, at: float, *, again: bool = False) -> list[tuple[Benchmark, RunSpec]]:
         """Evaluation jobs that a verdict on a checkpoint still needs, the champion's own included.
 
-        ``again`` asks for the checkpoint's anew, whatever there is. ``at`` is seconds since the epoch.
+        ``again`` asks for the checkpoint's anew, whatever there is. ``at`` is seconds since the epoch. Raises DataError
+        where what is to be evaluated is not what was registered.
         """
         state = self.vault.registry.state()
         line = state.deployments.get(self.policy.deployment)
@@ -179,6 +190,8 @@ class Keeper:
                 elif not any(e.at >= oldest for e in (*known, *taken)):
                     salt = f"after {known[-1].id}" if known else ""  # what is there is too old
                     jobs.append((benchmark, self.spec(benchmark, state.checkpoints[one], salt)))
+        for one in dict.fromkeys(spec.lineage[EVALUATES] for _, spec in jobs):
+            check_bytes(self.vault.blobs, state.checkpoints[one])
         return jobs
 
     def identity(self, benchmark: Benchmark) -> tuple[str, str]:
@@ -249,6 +262,7 @@ class Challengers:
         self._keeper = keeper
         self._executor = executor
         self._promotes = promotes
+        self._resumed = False
         self._considered: set[str] = set()  #: runs
         self._waiting: dict[str, set[str]] = {}  #: checkpoint -> evaluation jobs that have not ended
 
@@ -256,7 +270,14 @@ class Challengers:
         return any(run_id in jobs for jobs in self._waiting.values())
 
     def consider(self, run: RunRecord) -> Iterator[KeepingEvent]:
-        """Take a run's checkpoint before the gate, once; where its evaluations are there, it is judged at once."""
+        """Take a run's checkpoint before the gate, once; where its evaluations are there, it is judged at once.
+
+        Those that an earlier process did not bring to an end come first.
+        """
+        if not self._resumed:
+            self._resumed = True
+            for left in self._unfinished():
+                yield from self.consider(left)
         if run.id in self._considered:
             return
         self._considered.add(run.id)
@@ -283,6 +304,10 @@ class Challengers:
             return
         self._waiting[checkpoint.id] = {spec.id for spec in jobs}
         self._executor.submit(jobs)
+        going = self._executor.active()
+        for spec in jobs:
+            if spec.id not in going:  # an earlier process started it
+                yield from self.ended(spec.id)
         yield from self._conclude()
 
     def ended(self, run_id: str) -> Iterator[KeepingEvent]:
@@ -292,6 +317,22 @@ class Challengers:
         for jobs in self._waiting.values():
             jobs.discard(run_id)
         yield from self._conclude()
+
+    def _unfinished(self) -> list[RunRecord]:
+        """Runs whose checkpoints the study registered, and that have no verdict yet, or not the step that follows."""
+        vault, deployment = self._keeper.vault, self._keeper.policy.deployment
+        state = vault.registry.state()
+        found = []
+        for entry in vault.registry.entries():
+            if entry.actor != self._keeper.actor or entry.kind not in (ChangeKind.REGISTERED, ChangeKind.REPRODUCED):
+                continue
+            verdicts = state.verdicts_of(deployment, entry.subject)
+            stays = verdicts and not (self._promotes and self._ready(verdicts[-1]))
+            if entry.subject in state.removed or stays:
+                continue
+            with suppress(NotFound):  # its record is lost
+                found.append(vault.store.run(str(entry.body.get("run") or entry.body["checkpoint"]["run"])))
+        return found
 
     def _failed(self, spec: RunSpec) -> str | None:
         """Why an evaluation job failed earlier; None where it did not."""
@@ -311,12 +352,13 @@ class Challengers:
                 verdict = keeper.judge(checkpoint, time.time())
                 if verdict.id not in before:
                     yield Judged(verdict)
-                if self._promotes and verdict.ruling is Ruling.PROMOTE and self._ready(verdict):
+                if self._promotes and self._ready(verdict):
                     yield Advanced(verdict.deployment, checkpoint, keeper.advance(verdict))
             except WindlassError as error:
                 yield EvaluationFailed("", "", checkpoint, error.message)
 
     def _ready(self, verdict: Verdict) -> bool:
-        """Whether a verdict still waits for its first step."""
+        """Whether a verdict lets its challenger serve, and still waits for its first step."""
         line = self._keeper.vault.registry.state().deployment(verdict.deployment)
-        return line.champion == verdict.champion and line.stages.get(verdict.challenger) is Stage.EVALUATED
+        waits = line.champion == verdict.champion and line.stages.get(verdict.challenger) is Stage.EVALUATED
+        return verdict.ruling is Ruling.PROMOTE and waits

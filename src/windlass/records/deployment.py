@@ -135,6 +135,7 @@ class Deployment:
     share: float = 0.0  #: of keys that the canary serves
     trial_from: int = 0  #: where in the outcome log the challenger's current step begins, in bytes
     frozen: str | None = None  #: id of the rollback that holds it
+    sequence: int = 0  #: of the last entry about it
 
     @property
     def champion(self) -> str | None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from windlass.errors import DataError, StateError
+from windlass.errors import DataError, StateError, WindlassError
 from windlass.records.audit import GENESIS, Entry
 from windlass.registry.blobs import Blobs
+from windlass.registry.pointer import read_pointer
 from windlass.registry.state import State
 
 #: stored entries in their order: the sequence (or line number) under which each stands, and its text
@@ -127,6 +129,27 @@ def compare_anchor(lines: Lines, expect: str) -> list[Damage]:
     if sequence == 0 and GENESIS.startswith(start):  # of a log without entries
         return []
     return [Damage(where, "is missing, and the anchor was taken of it")]
+
+
+def verify_pointers(state: State, deployments: Path) -> list[Damage]:
+    """Where the pointers in a folder are not what a log, read to its end, leads to."""
+    damages: list[Damage] = []
+    serving = {line.name: line.champion for line in state.deployments.values() if line.champion is not None}
+    for name in sorted({*serving, *(file.stem for file in deployments.glob("[!.]*.json"))}):
+        where, champion = f"deployment {name}", serving.get(name)
+        try:
+            pointed = read_pointer(deployments / f"{name}.json")
+        except WindlassError as error:
+            damages.append(Damage(where, error.message))
+            continue
+        if pointed["sequence"] > state.sequence:
+            what = f"its pointer follows entry {pointed['sequence']}, and the log ends with entry {state.sequence}"
+            damages.append(Damage(where, f"{what}: what came after that is lost"))
+        elif champion is None:
+            damages.append(Damage(where, f"its pointer says {pointed['checkpoint']}, and the log knows of none"))
+        elif (pointed["checkpoint"], pointed["digest"]) != (champion, state.checkpoints[champion].digest):
+            damages.append(Damage(where, f"its pointer says {pointed['checkpoint']}, the log {champion}"))
+    return damages
 
 
 def verify_bytes(

@@ -10,7 +10,8 @@ thresholds psi matters and is not known: the p-value is the largest over those p
 and the error of saying so is added (Berger and Boos, JASA 89 (1994), 1012-1016). What counts as at least as extreme is
 ordered by Tango's score (Statistics in Medicine 17 (1998), 891-908), which hardly depends on psi; b - c does, and would
 have to be judged by the largest psi that is possible. Improvements below theta need no search: the score grows with b
-and falls with c, so the largest p-value lies on theta (Sidik, Statistics in Medicine 22 (2003), 265-278).
+and falls with c, so the largest p-value lies on theta (Sidik, Statistics in Medicine 22 (2003), 265-278), or on psi
+where that is less.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def mcnemar(b: int, c: int) -> float:
 def unconditional(b: int, c: int, n: int, theta: float, error: float, points: int = _FOR_TEST) -> float:
     """p-value for an improvement above ``theta``; ``error`` is spent on leaving out values of psi."""
     low, high = _plausible(b + c, n, error)
-    low = max(low, abs(theta))
+    low = max(low, -theta)  # a fall of more than psi cannot be
     if low > high:
         return error
     tail = _Tail(b, c, n, theta, low, high)
@@ -112,7 +113,7 @@ def score(b: Any, c: Any, n: int, theta: float) -> Any:
 
 
 class _Tail:
-    """Probability, as a function of psi, of a score as high as that of b and c where the improvement is theta."""
+    """Probability, as a function of psi, of a score as high as that of b and c where the true improvement is theta."""
 
     def __init__(self, b: int, c: int, n: int, theta: float, low: float, high: float) -> None:
         self.n, self.theta = n, theta

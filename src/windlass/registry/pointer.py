@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from windlass.errors import NotFound, StateError, StoreError
 from windlass.records.checkpoint import Checkpoint
 from windlass.records.deployment import Deployment, Role, Stage
 from windlass.runs.folder import write_atomic
+
+_HALF = re.compile(r"\.(.+\.json)\.\d+\.[0-9a-f]+")  #: what ``write_atomic`` writes first
 
 
 class Challenger(TypedDict):
@@ -138,6 +141,17 @@ def write_pointer(path: Path, data: Pointer) -> bool:
     return True
 
 
+def clear_leftovers(deployments: Path) -> int:
+    """Remove pointers that killed processes left half written in a folder of pointers; how many those were."""
+    cleared = 0
+    for left in deployments.glob(".*.json.*"):
+        if named := _HALF.fullmatch(left.name):
+            with _alone(deployments / named[1]):  # nobody is writing it now
+                left.unlink(missing_ok=True)
+                cleared += 1
+    return cleared
+
+
 def read_pointer(path: Path) -> Pointer:
     """Raises NotFound where there is none, StoreError where it is no pointer."""
     try:
@@ -164,7 +178,7 @@ def parse_pointer(text: bytes, path: Path) -> Pointer:
     except (ValueError, TypeError, KeyError) as error:
         raise StoreError(
             f"{path} is damaged: {error}",
-            f"windlass deployments show {path.stem}  (writes it again from the audit log)",
+            "windlass doctor  (writes it again from the audit log)",
         ) from None
     found: Pointer = data
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from windlass.records.evaluation import Evaluation
 from windlass.records.gate import GatePolicy
 from windlass.records.verdict import Ruling, Verdict, verdict_id
 from windlass.registry.blobs import Blobs
+from windlass.registry.evidence import CLOCKS_DIFFER_S
 from windlass.registry.gate import Sheet, judge
 from windlass.registry.protocol import Registry
 from windlass.registry.scores import Scores
@@ -31,7 +33,7 @@ def judged(
     serves already, it is the verdict that let it.
 
     Raises NotFound for an unknown challenger, DataError where scores on disk are not what was recorded, StateError
-    where another promotion came first.
+    where another promotion came first, and where the clock is before an evaluation: nothing is put on record then.
     """
     state = registry.state()
     checkpoint = state.checkpoint(challenger)
@@ -41,7 +43,9 @@ def judged(
         return next(v for v in reversed(state.verdicts_of(policy.deployment, champion)) if v.ruling is Ruling.PROMOTE)
     newest = newest_evaluations(state, policy, checkpoint.id)
     before = newest_evaluations(state, policy, champion, like=newest) if champion else {}
-    used = [evaluation.id for evaluation in (*newest.values(), *before.values())]
+    evaluations = (*newest.values(), *before.values())
+    check_clock(evaluations, at)
+    used = [evaluation.id for evaluation in evaluations]
     identity = verdict_id(policy.deployment, checkpoint.id, champion, policy.fingerprint, used)
     spent, look = looks(state, policy, newest.values(), without=identity)
     verdict = judge(
@@ -177,6 +181,21 @@ def serve(
     }
     registry.append(Change(kind=ChangeKind.PROMOTED, subject=verdict.deployment, body=body), actor=actor)
     return Stage.CHAMPION
+
+
+def check_clock(evaluations: Iterable[Evaluation], at: float) -> None:
+    """Raises StateError where one was made later than ``at``, by more than two clocks differ.
+
+    A verdict is known by its evidence: one that a wrong clock gave would stand when the clock is right again.
+    """
+    for evaluation in evaluations:
+        if evaluation.at - at > CLOCKS_DIFFER_S:
+            made, now = (time.strftime("%Y-%m-%d %H:%M", time.gmtime(moment)) for moment in (evaluation.at, at))
+            raise StateError(
+                f"evaluation {evaluation.id} of {evaluation.checkpoint} on {evaluation.benchmark!r} is dated {made},"
+                f" and the clock says {now} (UTC): one of the two is wrong",
+                f"Set the clock; if it was wrong then: windlass evaluate {evaluation.checkpoint} --again",
+            )
 
 
 def check_bytes(blobs: Blobs, checkpoint: Checkpoint) -> None:

@@ -136,6 +136,8 @@ class State:
                 f"the {entry.kind} entry of {entry.subject} is not of the shape it should have: {error!r}",
                 "windlass audit verify",
             ) from error
+        if line := self.deployments.get(entry.subject):
+            self.deployments[line.name] = replace(line, sequence=entry.sequence)
         self.sequence, self.hash = entry.sequence, entry.hash
 
     # Every method below checks first and changes afterwards; values are replaced, never changed: copies share them.

@@ -29,14 +29,17 @@ class Tender:
         self._challenge: _Challenge | None = None
         self._tenure: _Tenure | None = None
 
-    def look(self, line: Deployment, policy: GatePolicy) -> Findings:
-        """While a rollback is under way there is nothing to find."""
+    def look(self, line: Deployment, policy: GatePolicy, trial: GatePolicy) -> Findings:
+        """The champion is watched by ``policy``, the challenger is on its way by ``trial``.
+
+        While a rollback is under way there is nothing to find.
+        """
         if line.champion is None or line.frozen is not None:
             return Findings()
         challenger, advice = line.challenger, None
         if challenger is not None:
             if self._challenge is None or self._challenge.key != _line_key(line):
-                self._challenge = _Challenge(line, policy, self._log)
+                self._challenge = _Challenge(line, trial, self._log)
             advice = self._challenge.advice()
         if self._tenure is None or self._tenure.key != line.tenures[-1]:
             self._tenure = _Tenure(line, policy, self._log)
@@ -77,13 +80,8 @@ class _Challenge:
 
 def _before(line: Deployment, log: OutcomeLog) -> Tally:
     """The champion's answers in its tenure, up to where the challenger's step begins."""
-    follower, found = Follower(log.path, line.tenures[-1].outcomes_from), []
-    for served in follower.new():
-        if follower.offset > line.trial_from:
-            break
-        if (served.checkpoint, served.role) == (line.champion, Role.CHAMPION):
-            found.append(served.outcome)
-    return Tally.of({outcome: found.count(outcome) for outcome in set(found)})
+    assert line.champion is not None
+    return log.tally(line.champion, Role.CHAMPION, line.tenures[-1].outcomes_from, line.trial_from)
 
 
 class _Tenure:
@@ -94,7 +92,7 @@ class _Tenure:
         self.key = line.tenures[-1]
         predecessor = None
         if len(line.tenures) > 1:
-            predecessor = log.tallies().get((line.tenures[-2].checkpoint, Role.CHAMPION))
+            predecessor = log.tally(line.tenures[-2].checkpoint, Role.CHAMPION, end=self.key.outcomes_from)
         self._watch = Watch(policy.monitor, line.champion, predecessor)
         self._follower = Follower(log.path, self.key.outcomes_from)
 

@@ -172,7 +172,8 @@ def shadow_advice(policy: Shadow, trial: Trial) -> Advice:
     """``advance`` once both limits are shown to be kept, ``reject`` once one is shown to be broken, or ``wait``.
 
     A challenger at a limit advances with a probability of at most alpha, over all looks; one within both limits is
-    rejected with at most alpha.
+    rejected with at most alpha. Whoever asks late gets what was said first, save that a rejection outweighs an earlier
+    advance.
     """
     alpha = 1 - policy.confidence
     advance: Advice | None = None
@@ -255,7 +256,8 @@ def canary_advice(policy: Canary, step: int, trial: Trial) -> Advice:
     It rolls back where the failed share is shown to be above its limit, or the accepted share to be lower than the
     champion's while a fall by ``worse`` is not ruled out. It grows where such a fall is ruled out, and no more than the
     limit failed. A challenger no worse than the champion rolls back with a probability of at most alpha, over all looks
-    of all steps; one that is worse by ``worse`` passes a step with at most alpha.
+    of all steps; one that is worse by ``worse`` passes a step with at most alpha. Whoever asks late gets what was said
+    first, save that going back outweighs an earlier growth.
     """
     alpha = 1 - policy.confidence
     grow: Advice | None = None
@@ -284,7 +286,8 @@ def canary_advice(policy: Canary, step: int, trial: Trial) -> Advice:
             reason = f"{compared}: shown to be worse, by up to {_points(-low)}"
             return _advice(trial, Move.ROLL_BACK, reason, evidence)
         if grow is None and look.order >= 0 and ruled_out and ours.failed <= policy.failed * ours.n:
-            reason = f"{compared}: worse by {_points(-low)} at most (limit {_points(policy.worse)}); {_failed(ours)}"
+            least = f"worse by {_points(-low)} at most" if low < 0 else f"better by {_points(low)} at least"
+            reason = f"{compared}: {least} (limit {_points(policy.worse)} worse); {_failed(ours)}"
             share = None if last else policy.shares[step + 1]
             grow = _advice(trial, Move.PROMOTE if last else Move.GROW, reason, evidence, share)
     return grow or _wait(
