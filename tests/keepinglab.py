@@ -150,7 +150,7 @@ def told(lab: Lab) -> Iterator[list[str]]:
     """Kind and content of each entry. A step that began again after a kill counts once."""
     begun: set[tuple[str, str]] = set()
     for entry in SqlRegistry(lab.store.database).entries():
-        words = [str(entry.kind), *_content(entry)]
+        words = [str(entry.kind), *content(entry)]
         if entry.kind is ChangeKind.STEPPED and entry.body["state"] == StepState.STARTED:
             step = (entry.body["rollback"], entry.body["step"])
             if step in begun:
@@ -159,7 +159,8 @@ def told(lab: Lab) -> Iterator[list[str]]:
         yield words
 
 
-def _content(entry: Entry) -> list[str]:
+def content(entry: Entry) -> list[str]:
+    """Without what differs from one time to the next."""
     body = entry.body
     match entry.kind:
         case ChangeKind.EVALUATED:

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -101,7 +101,8 @@ class Killer:
         enter, submit, put = SqlRegistry._enter, LocalExecutor.submit, SqlStore.put
 
         def entering(registry: Any, make: Any) -> Any:
-            self.point(f"append {registry.state().sequence + 1}")
+            state = registry.state()
+            self.point(f"append {_words(make(state))}")
             return enter(registry, make)
 
         def submitting(executor: Any, specs: Any) -> Any:
@@ -131,12 +132,12 @@ class Killer:
 
         return moving
 
-    def _mark(self) -> int:
-        """Tells the renames of one file from each other: how long the log is."""
+    def _mark(self) -> str:
+        """Tells the renames of one file from each other: how the log ends."""
         try:
-            return (self._lab / "registry.jsonl").read_bytes().count(b"\n")
+            return _words_of((self._lab / "registry.jsonl").read_bytes().splitlines(keepends=True)[-1:])
         except FileNotFoundError:
-            return 0
+            return ""
 
     def _torn(self, what: str) -> Any:
         killer = self
@@ -146,12 +147,24 @@ class Killer:
                 return getattr(os, name)
 
             def write(self, fd: int, data: bytes) -> int:
-                where = _KEY.findall(data) or [os.fstat(fd).st_size]
-                killer.point(f"{what} {where[0]}")
-                killer.point(f"half of {what} {where[0]}", lambda: os.write(fd, data[: len(data) // 2]))
+                where = _KEY.findall(data)[:1] or _words_of(data.splitlines(keepends=True))
+                killer.point(f"{what} {where}")
+                killer.point(f"half of {what} {where}", lambda: os.write(fd, data[: len(data) // 2]))
                 return os.write(fd, data)
 
         return Torn()
+
+
+def _words_of(lines: Iterable[bytes]) -> str:
+    from windlass.records.audit import Entry
+
+    return _words(Entry.from_text(line) for line in lines if line.endswith(b"\n"))
+
+
+def _words(entries: Iterable[Any]) -> str:
+    from keepinglab import content
+
+    return "; ".join(" ".join([entry.kind, *content(entry)]) for entry in entries)
 
 
 def _work(order: dict[str, Any], answer: Any) -> None:

@@ -46,6 +46,7 @@ def drive(lab: Path) -> dict[str, Any]:
 def serve(lab: Path, champion: str, challenger: str) -> dict[str, Any]:
     """Answers come in until the challenger serves; then its answers are bad, until it serves no more."""
     with Lab(lab) as opened:
+        opened.keeping.tend(keepinglab.NAME)
         for batch in range(20):
             line = opened.keeping.state.deployment(keepinglab.NAME)
             stage = line.stages[challenger]

@@ -309,8 +309,8 @@ def test_a_rollback_is_planned_executed_and_rolled_forward(lab: Path) -> None:
     assert inside(lab, "rollback", "reader", "--forward", "--to", old).exit_code == 2
 
 
-def test_a_rollback_that_was_interrupted_is_shown_and_goes_on(lab: Path) -> None:
-    old = ids(lab)[0.5]
+def interrupt_rollback(lab: Path) -> None:
+    """Ctrl-C while the smoke evaluation runs."""
     evaluator = lab.parent / "evaluate.py"
     swift = evaluator.read_text()
     evaluator.write_text(swift.replace('if does == "hang":', "if True:"))
@@ -319,12 +319,26 @@ def test_a_rollback_that_was_interrupted_is_shown_and_goes_on(lab: Path) -> None
     going.send_signal(signal.SIGINT)
     assert "windlass rollback reader" in going.communicate(timeout=60)[1] and going.returncode == 130
     evaluator.write_text(swift)
+
+
+def test_a_rollback_that_was_interrupted_is_shown_and_goes_on(lab: Path) -> None:
+    old = ids(lab)[0.5]
+    interrupt_rollback(lab)
     assert "frozen" in told(lab, "deployments", "show", "reader") + told(lab, "deployments", "list")
     assert "interrupted" in told(lab, "rollback", "reader", "--plan")
     done = inside(lab, "rollback", "reader")
     assert done.exit_code == 0 and "was not finished; it goes on now" in done.stderr
     assert data(lab, "deployments", "show", "reader")["champion"] == old
     assert until(lambda: not processes_of_evaluator(lab), 20) is not False
+
+
+def test_a_rollback_that_was_interrupted_can_be_abandoned(lab: Path) -> None:
+    serving = data(lab, "deployments", "show", "reader")["champion"]
+    assert "no rollback of reader is under way" in refused(lab, "rollback", "reader", "--abandon")
+    interrupt_rollback(lab)
+    assert f"{serving} goes on serving as reader" in told(lab, "rollback", "reader", "--abandon")
+    shown = data(lab, "deployments", "show", "reader")
+    assert (shown["champion"], shown["frozen"]) == (serving, None)
 
 
 def processes_of_evaluator(lab: Path) -> list[int]:
@@ -392,7 +406,7 @@ def test_what_is_observed_is_counted_and_acted_on(canary: tuple[Path, str, str])
     assert good.exit_code == 0 and "400 answers are on record" in good.stderr and not good.stdout
     assert "| champion | 400 | 90.0 % (86.7…92.6) |" in told(lab, "deployments", "show", "reader")
     bad = observe(lab, outcomes("b", challenger, 0.3))
-    assert f"{challenger} is rolled_back of reader" in bad.stdout.replace("rolled back", "rolled_back")
+    assert f"{challenger} is rolled back from reader" in bad.stdout
     answers = {row["checkpoint"]: row for row in data(lab, "deployments", "show", "reader")["answers"]}
     assert answers[challenger]["rejected"] == 280 and answers[challenger]["n"] == 400
     assert answers[challenger]["accepted_interval"][0] < 0.3 < answers[challenger]["accepted_interval"][1]

@@ -102,6 +102,7 @@ def rollback(
         str | None, typer.Option("--to", metavar="ID", help="To this checkpoint; default: the best intact one.")
     ] = None,
     forward: Annotated[bool, typer.Option("--forward", help="Back to what the last rollback left.")] = False,
+    abandon: Annotated[bool, typer.Option("--abandon", help="Undo one that was interrupted.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Show target, evidence and steps; do nothing.")] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why; it goes on record.")] = "",
     lab: LabOption = None,
@@ -120,9 +121,15 @@ def rollback(
 
     if forward and to is not None:
         raise typer.BadParameter("--to names a target, --forward takes the one that was left; give one of them")
+    if abandon and (forward or plan or to is not None):
+        raise typer.BadParameter("--abandon undoes the rollback that is under way; it takes no target and no plan")
     with Lab(lab) as opened:
         keeping = opened.keeping
         left = keeping.state.open_rollback(keeping.state.deployment(name).name)
+        if abandon:
+            ended = keeping.abandon(name, reason=reason or "abandoned by a person")
+            out(f"rollback {ended.id} is undone; {ended.source} goes on serving as {name}")
+            return
         if plan:
             _show_plan(left or keeping.plan_rollback(name, to, forward=forward, reason=reason), left, as_json)
             return
@@ -134,12 +141,14 @@ def rollback(
             )
         except KeyboardInterrupt:
             begun = keeping.state.open_rollback(name) is not None
-            frozen = f"{name} is frozen until the rollback is finished: windlass rollback {name}"
+            frozen = f"{name} is frozen until it is finished (windlass rollback {name}) or undone (--abandon)"
             say(f"interrupted: {frozen if begun else 'nothing was begun'}")
             raise
         champion = keeping.state.deployment(name).champion
     if as_json:
         json_out({"id": ended.id, **ended.to_dict()})
+    elif ended.failed and ended.switched:
+        say(f"[bold red]{champion} serves as {name}, but[/] {escape(ended.notes[-1])}", markup=True)
     elif ended.failed:
         say(f"[bold red]undone[/]: {escape(ended.notes[-1] if ended.notes else rollback_words(ended))}", markup=True)
         say(f"{champion} goes on serving as {name}. Another target: windlass rollback {name} --to ID")

@@ -62,6 +62,7 @@ class Keeping:
         self._lab = lab
         self._routers: dict[str, Router] = {}
         self._tenders: dict[str, tuple[OutcomeLog, Tender]] = {}
+        self._settled = 0  #: the entry that everything on disk followed, as ``tend`` saw it
 
     @cached_property
     def vault(self) -> Vault:
@@ -328,6 +329,9 @@ class Keeping:
         Returns what was done or is recommended, in words. What another process did first, or has in hand, is left as it
         is.
         """
+        if self._settled != (sequence := self.state.sequence):  # whoever entered that may have been killed since
+            self.vault.settle()
+            self._settled = sequence
         if self.state.open_rollback(deployment) is not None:
             return self._take_up(deployment)
         done: list[str] = []
@@ -383,7 +387,8 @@ class Keeping:
             evidence=advice.evidence,
         )
         with_share = f", {100 * share:g} % of keys" if share else ""
-        return f"{challenger} is {stage} of {deployment}{with_share}: {advice.reason}"
+        place = {Stage.REJECTED: "rejected for", Stage.ROLLED_BACK: "rolled back from"}.get(stage, f"{stage} of")
+        return f"{challenger} is {place} {deployment}{with_share}: {advice.reason}"
 
     def _answer(self, deployment: str, regression: Regression) -> str:
         state = self.state
@@ -478,6 +483,17 @@ class Keeping:
             ended = rollback.execute(self.vault.registry, planned, LabHands(self, on_event), actor=who)
             self.vault.settle()
         return ended
+
+    def abandon(self, deployment: str, *, reason: str, on_event: OnEvent | None = None) -> Rollback:
+        """Undo an open rollback instead of finishing it: what serves stays. Raises NotFound, and StateError after its
+        switch.
+        """
+        with self._alone(deployment):
+            planned = self.state.open_rollback(deployment)
+            if planned is None:
+                raise NotFound(f"no rollback of {deployment} is under way", f"windlass deployments show {deployment}")
+            hands = LabHands(self, on_event)
+            return rollback.abandon(self.vault.registry, planned, hands, reason=reason, actor=person())
 
     def resume(self, on_event: OnEvent | None = None) -> None:
         """Finish what a kill interrupted: pointers follow the log, open rollbacks go on, halves are cleared away.

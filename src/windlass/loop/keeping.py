@@ -221,6 +221,8 @@ class Keeper:
             return known
         checkpoint = state.checkpoints[run.lineage[EVALUATES]]
         benchmark = next(b for b in self.policy.benchmarks if b.name == run.lineage["benchmark"])
+        if run.failure is not None:
+            return EvaluationFailed(run.id, benchmark.name, checkpoint.id, run.failure.message)
         try:
             training = training_of(checkpoint, state, vault.store.run, vault.runs_root)
             with vault.blobs.adding():

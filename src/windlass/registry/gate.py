@@ -62,7 +62,7 @@ def judge(
             if benchmark.name in side
         ),
         "policy": policy.fingerprint,
-        "stages": policy.stages,
+        "stages": policy.stages if champion is not None else (),  # there is nothing to answer beside
         "look": look,
         "level": level,
         "at": at,
