@@ -10,19 +10,26 @@ or linked. After a step is before the next one, and nothing lies in between.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 HERE = Path(__file__).resolve().parent
+#: what would else be imported in every process anew; polars only starts threads when it is first used
+WARM = ("works", "polars", "scipy.stats", "windlass.jobs.local", "windlass.lab.deciding", "windlass.lab.doctor",
+        "windlass.lab.policy", "windlass.lab.study", "windlass.lab.trainer", "windlass.loop.driver",
+        "windlass.report.run", "windlass.runs.monitor", "windlass.registry.leakage", "windlass.store.sql")  # fmt: skip
 _RANDOM = re.compile(r"\.\d+\.[0-9a-f]{8}|-\d+-[0-9a-f]{8}")
 
 _KEY = re.compile(rb'"role":"[^"]*".*?"key":"[^"]*"')
@@ -49,16 +56,14 @@ class Interpreter:
         self._process.stdout.close()
         self._process.wait()
 
-    def start(
-        self, work: str, lab: Path, *args: Any, at: int | None = None, spare: Sequence[str] | None = None
-    ) -> None:
+    def start(self, work: str, lab: Path, *args: Any, **kill: Any) -> None:
         """Do ``works.<work>(lab, *args)`` in a fresh process; ``answer`` waits for it.
 
-        It is killed at its ``at``-th point, or at the first one that is not among ``spare``.
+        It is killed at its ``at``-th point, those whose name begins like one of ``skip`` not counted; or at the first
+        point that is not among ``spare``.
         """
         assert self._process.stdin is not None
-        order = {"work": work, "lab": str(lab), "args": args, "at": at, "spare": spare}
-        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.write(json.dumps({"work": work, "lab": str(lab), "args": args, "kill": kill}) + "\n")
         self._process.stdin.flush()
 
     def answer(self) -> dict[str, Any]:
@@ -67,6 +72,10 @@ class Interpreter:
         line = self._process.stdout.readline()
         assert line, "the interpreter died"
         found: dict[str, Any] = json.loads(line)
+        with suppress(ProcessLookupError):
+            process = os.pidfd_open(found.pop("pid"))
+            select.select([process], [], [])  # it holds no lock any more
+            os.close(process)
         assert "crash" not in found, found["crash"]
         return found
 
@@ -79,11 +88,20 @@ class Interpreter:
 
 
 class Killer:
-    def __init__(self, lab: Path, at: int | None, spare: Sequence[str] | None, tell: Callable[[str], None]) -> None:
-        self._lab, self._left, self._tell = lab, at, tell
+    def __init__(
+        self,
+        lab: Path,
+        tell: Callable[[str], None],
+        at: int | None = None,
+        skip: Sequence[str] = (),
+        spare: Sequence[str] | None = None,
+    ) -> None:
+        self._lab, self._tell, self._left, self._skip = lab, tell, at, tuple(skip)
         self._spare = None if spare is None else set(spare)
 
     def point(self, label: str, first: Callable[[], object] | None = None) -> None:
+        if label.startswith(self._skip):
+            return
         if self._left is not None:
             self._left -= 1
         if self._left == 0 or (self._spare is not None and label not in self._spare):
@@ -172,12 +190,12 @@ def _work(order: dict[str, Any], answer: Any) -> None:
     from windlass.errors import WindlassError
 
     def tell(**found: Any) -> None:
-        answer.write(json.dumps({"killed": None, "value": None, "error": None, **found}) + "\n")
+        answer.write(json.dumps({"killed": None, "value": None, "error": None, "pid": os.getpid(), **found}) + "\n")
         answer.flush()
 
     lab = Path(order["lab"])
-    if order["at"] is not None or order["spare"] is not None:
-        Killer(lab, order["at"], order["spare"], lambda label: tell(killed=label)).arm()
+    if order["kill"]:
+        Killer(lab, lambda label: tell(killed=label), **order["kill"]).arm()
     try:
         tell(value=getattr(works, order["work"])(lab, *order["args"]))
     except WindlassError as error:
@@ -188,8 +206,8 @@ def _work(order: dict[str, Any], answer: Any) -> None:
 
 def serve() -> None:
     """One order at a time may be killed; several may be under way, and answer as they end."""
-    import works  # noqa: F401  imported once, for all
-
+    for module in WARM:
+        importlib.import_module(module)
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     children: list[int] = []

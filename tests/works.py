@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import keepinglab
-import windlass.loop.driver  # everything is imported before the processes part
-import windlass.registry.leakage
-import windlass.runs.scores  # noqa: F401
 from windlass.cli.main import run_command_line
-from windlass.lab import Lab, keeping, reindex  # noqa: F401
+from windlass.lab import Lab
 from windlass.loop import keeping as steps
 from windlass.records.deployment import Role, Served, ServedOutcome, Stage
 

@@ -1,16 +1,17 @@
-"""How the gate's tests behave: false promotions, power, and whether the examples it asks for settle anything.
+"""How the gate's tests behave: false promotions, power, whether the examples it asks for settle anything, and time.
 
 A campaign is one champion and 20 challengers in a row, all on the same examples, at an alpha of 0.05 for all of them.
-Nobody is better than anybody: every promotion is false. A challenger that is promoted is the next one's champion. Beside
-the gate, on the same scores, stand two rules that people use: the higher mean wins, and a paired t test at 5 % each.
-
-Seeds are fixed. ``--campaigns`` and ``--json`` as in the other benchmarks.
+Nobody is better than anybody: every promotion is false. A challenger that is promoted is the next one's champion.
+Beside the gate, on the same scores, stand two rules that people use: the higher mean wins, and a paired t test at 5 %
+each. Seeds are fixed; the whole takes some minutes of one core.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +20,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtr, betaincinv, ndtri, stdtrit
 
+from windlass.records.evaluation import Evaluation
+from windlass.records.gate import GatePolicy
 from windlass.registry.exact import SPENT_ON_PSI, exact_paired, unconditional
+from windlass.registry.gate import Sheet, judge
+from windlass.registry.scores import Scores
 from windlass.registry.statistics import Differences, Shown, missed, paired_bootstrap
 
 Array = npt.NDArray[Any]
@@ -278,6 +283,50 @@ def settling(contest: Contest, repeats: int) -> dict[str, Any]:
     }
 
 
+def latency(repeats: int = 7) -> float:
+    """CPU milliseconds of a verdict, median: 3 benchmarks of 2,000 examples, 2 guards and slices by 3 columns each."""
+    n, names = 2000, ("reading", "recall", "style")
+    benchmark = {
+        "data": "data.csv",
+        "function": "evaluators:reading",
+        "metric": "quality",
+        "direction": "maximize",
+        "detect": 0.05,
+        "guards": [{"metric": metric, "direction": "minimize", "margin": 0.02} for metric in ("cost", "wrong")],
+        "slices": ["language", "length", "source"],
+    }
+    policy = GatePolicy.model_validate(
+        {"deployment": "reader", "benchmarks": [{**benchmark, "name": name} for name in names]}
+    )
+    rng = np.random.default_rng(0)
+    quality, cost, wrong = rng.normal(size=n), rng.gamma(2, 0.1, n), rng.random(n)
+    groups = {
+        column: rng.choice([f"{column}{i}" for i in range(values)], n)
+        for column, values in (("language", 4), ("length", 3), ("source", 2))
+    }
+
+    def sheet(checkpoint: str, name: str, better: float) -> Sheet:
+        columns = {
+            "quality": quality + rng.normal(better, 0.4, n),
+            "cost": cost + rng.normal(0, 0.02, n),
+            "wrong": (wrong < 0.05 + rng.uniform(-0.02, 0.02, n)).astype(float),
+        }
+        ids = np.array([f"example-{i:05}" for i in range(n)])
+        evaluation = Evaluation(
+            checkpoint=checkpoint, benchmark=name, data="d" * 64, evaluator="e" * 64, scores="s" * 64, n=n, at=0.0
+        )
+        return Sheet(evaluation, Scores(ids=ids, columns=columns, groups=groups))
+
+    evidence = {name: sheet("c" * 12, name, 0.05) for name in names}
+    baseline = {name: sheet("a" * 12, name, 0.0) for name in names}
+    took = []
+    for _ in range(repeats):
+        began = time.process_time()
+        judge(policy, "c" * 12, "a" * 12, evidence=evidence, baseline=baseline, spent=0.0, look=1, at=0.0)
+        took.append(1000 * (time.process_time() - began))
+    return statistics.median(took)
+
+
 def measure(campaigns: int, repeats: int) -> dict[str, list[dict[str, Any]]]:
     """Every table's rows. A stress world has half the campaigns, on which the whole test runs far more often."""
     tables: dict[str, list[dict[str, Any]]] = {"false": [], "power": [], "more": []}
@@ -327,6 +376,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     made = rows(measure(args.campaigns, args.repeats))
+    took = latency()
+    name = "a verdict: 3 benchmarks of 2,000 examples, 6 guards, 27 slices"
+    made.append({"name": name, "value": took, "unit": "ms CPU", "reference": "goal 1 s", "ratio": took / 1000})
     if args.json:
         print(json.dumps(made))
         return

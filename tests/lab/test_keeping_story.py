@@ -51,6 +51,7 @@ def test_the_champion_went_back_and_forward_again(told: tuple[Path, str]) -> Non
     pointer = json.loads((folder / "lab" / "deployments" / "reader.json").read_text())
     assert pointer["checkpoint"] == third
     assert [past["checkpoint"] for past in pointer["previous"]] == [second, third, second, first]
+    assert f"# Model card of checkpoint {third}" in (folder / "lab" / "deployments" / "reader.card.md").read_text()
     assert Counter(entry["kind"] for entry in entries)["stepped"] == 2 * 2 * 5
 
 

@@ -10,10 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from windlass.errors import JobError, LabBusy, NotFound, StateError, StudyError, WindlassError, nearest
+from windlass.errors import JobError, LabBusy, NotFound, StateError, StudyError, nearest
 from windlass.jobs.collect import collect
 from windlass.lab.hands import LabHands, OnEvent, person, tell
 from windlass.lab.lock import exclusive, holder
+from windlass.lab.tending import Tending
 from windlass.loop.keeping import (
     Advanced,
     Evaluated,
@@ -36,20 +37,17 @@ from windlass.registry.blobs import Blobs
 from windlass.registry.evaluating import EVALUATES, data_path, import_evaluation, training_of
 from windlass.registry.lineage import lineage
 from windlass.registry.mirror import Mirror
-from windlass.registry.monitor import Regression
-from windlass.registry.outcomes import OutcomeLog, Tally
+from windlass.registry.outcomes import Tally
 from windlass.registry.pointer import clear_leftovers
-from windlass.registry.promotion import serve, stage_challenger
 from windlass.registry.register import PARENT, register
 from windlass.registry.routing import Route, Router
 from windlass.registry.sql import SqlRegistry
 from windlass.registry.state import State
-from windlass.registry.tending import Findings, Tender
-from windlass.registry.trial import Move
+from windlass.registry.tending import Findings
 from windlass.registry.wilson import Bounds, wilson
 from windlass.report.card import Card
 from windlass.report.keeping import GateHistory
-from windlass.runs.folder import RunFolder
+from windlass.runs.folder import RunFolder, write_atomic
 
 if TYPE_CHECKING:
     from windlass.lab.lab import Lab
@@ -61,8 +59,7 @@ class Keeping:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._routers: dict[str, Router] = {}
-        self._tenders: dict[str, tuple[OutcomeLog, Tender]] = {}
-        self._settled = 0  #: the entry that everything on disk followed, as ``tend`` saw it
+        self._tending = Tending(self)
 
     @cached_property
     def vault(self) -> Vault:
@@ -249,6 +246,7 @@ class Keeping:
         verdict = keeper.judge(found.id, time.time())
         tell(on_event, Judged(verdict))
         stage = keeper.advance(verdict)
+        self.settle()
         tell(on_event, Advanced(deployment, found.id, stage))
         return verdict, stage
 
@@ -302,132 +300,24 @@ class Keeping:
 
     def observe(self, deployment: str, served: Sequence[Served]) -> list[str]:
         """Record what became of answers, and act on it; returns what was done, in words."""
-        self._tender(deployment)[0].append(served)
-        return self.tend(deployment)
+        return self._tending.observe(deployment, served)
+
+    def tend(self, deployment: str) -> list[str]:
+        """Act on what others recorded: the challenger's next step, and under ``act: auto`` a rollback; in words."""
+        return self._tending.tend(deployment)
+
+    def findings(self, deployment: str) -> Findings:
+        """What the outcomes so far ask for; nothing is done about it."""
+        return self._tending.findings(deployment)
 
     def tallies(self, deployment: str) -> Mapping[tuple[str, Role], Tally]:
         """Outcomes counted by (checkpoint id, role)."""
-        return self._tender(deployment)[0].tallies()
+        return self._tending.tallies(deployment)
 
     @staticmethod
     def interval(count: int, answers: int) -> Bounds:
         """95 % Wilson interval of a share of answers."""
         return wilson(count, answers, 0.025)
-
-    def findings(self, deployment: str) -> Findings:
-        """What the outcomes so far ask for; nothing is done about it."""
-        state = self.state
-        line, policy = state.deployment(deployment), state.policy_of(deployment)[0]
-        trial = policy
-        if line.challenger is not None:  # others may have been judged by another policy since
-            trial, _ = state.policies[state.verdicts_of(deployment, line.challenger)[-1].policy]
-        return self._tender(deployment)[1].look(line, policy, trial)
-
-    def tend(self, deployment: str) -> list[str]:
-        """Look at the outcomes and act: the challenger's next step, and under ``act: auto`` a rollback.
-
-        Returns what was done or is recommended, in words. What another process did first, or has in hand, is left as it
-        is.
-        """
-        if self._settled != (sequence := self.state.sequence):  # whoever entered that may have been killed since
-            self.vault.settle()
-            self._settled = sequence
-        if self.state.open_rollback(deployment) is not None:
-            return self._take_up(deployment)
-        done: list[str] = []
-        while True:
-            before = self.state.sequence
-            found = self.findings(deployment)
-            try:
-                words = self._move(deployment, found) if found.advice is not None else ""
-            except StateError:
-                if self.state.sequence == before:
-                    raise
-                continue  # another process came first
-            if not words:
-                break
-            self.vault.settle()
-            done.append(words)
-        if found.regression is not None:
-            done.append(self._answer(deployment, found.regression))
-        return done
-
-    def _move(self, deployment: str, found: Findings) -> str:
-        """Take the step that a challenger's outcomes advise; an empty string where it is to wait."""
-        advice, line = found.advice, self.state.deployment(deployment)
-        assert advice is not None
-        if advice.move is Move.WAIT:
-            return ""
-        challenger = str(found.challenger)
-        verdict = self.state.verdicts_of(deployment, challenger)[-1]
-        policy, _ = self.state.policies[verdict.policy]
-        registry, outcomes = self.vault.registry, self._tender(deployment)[0].end()
-        stage, share = None, 0.0
-        match advice.move:
-            case Move.REJECT:
-                stage = Stage.REJECTED
-            case Move.ROLL_BACK:
-                stage = Stage.ROLLED_BACK
-            case Move.GROW:
-                stage, share = Stage.CANARY, float(advice.share or 0.0)
-            case Move.ADVANCE if policy.canary is not None:
-                stage, share = Stage.CANARY, policy.canary.shares[0]
-        actor = str(line.stages[challenger])  # shadow, canary
-        if stage is None:
-            serve(registry, verdict, actor=actor, reason=advice.reason, outcomes=outcomes, evidence=advice.evidence)
-            return f"{challenger} serves as {deployment}: {advice.reason}"
-        stage_challenger(
-            registry,
-            verdict,
-            stage,
-            actor=actor,
-            reason=advice.reason,
-            share=share,
-            outcomes=outcomes,
-            evidence=advice.evidence,
-        )
-        with_share = f", {100 * share:g} % of keys" if share else ""
-        place = {Stage.REJECTED: "rejected for", Stage.ROLLED_BACK: "rolled back from"}.get(stage, f"{stage} of")
-        return f"{challenger} is {place} {deployment}{with_share}: {advice.reason}"
-
-    def _answer(self, deployment: str, regression: Regression) -> str:
-        state = self.state
-        champion = state.deployment(deployment).champion
-        tried = any(
-            r.failed and (r.source, r.reason) == (champion, regression.reason) for r in state.rollbacks.values()
-        )
-        if tried or not self._auto(deployment):
-            return f"{champion} serves worse: {regression.reason}. Recommended: windlass rollback {deployment}"
-        try:
-            ended = self.rollback(deployment, reason=regression.reason, evidence=regression.evidence, actor="monitor")
-        except WindlassError as error:
-            return f"{champion} serves worse: {regression.reason}. It could not be rolled back: {error.message}"
-        if ended.failed:
-            return f"{champion} serves worse: {regression.reason}. The rollback was undone: {ended.notes[-1]}"
-        return f"{deployment} was rolled back to {ended.target}: {regression.reason}"
-
-    def _take_up(self, deployment: str) -> list[str]:
-        """A rollback that a kill interrupted goes on under ``act: auto``, and is told otherwise."""
-        if self.rolling_back(deployment) is not None:
-            return []
-        if not self._auto(deployment):
-            return [f"a rollback of {deployment} was interrupted. Recommended: windlass rollback {deployment}"]
-        try:
-            ended = self.rollback(deployment, actor="monitor")
-        except LabBusy:
-            return []
-        if ended.failed:
-            return [f"the rollback of {deployment} that was interrupted was undone: {ended.notes[-1]}"]
-        return [f"{deployment} was rolled back to {ended.target}, after an interruption"]
-
-    def _auto(self, deployment: str) -> bool:
-        return self.state.policy_of(deployment)[0].monitor.act == "auto"
-
-    def _tender(self, deployment: str) -> tuple[OutcomeLog, Tender]:
-        if deployment not in self._tenders:
-            log = self.vault.outcomes(self.state.deployment(deployment).name)
-            self._tenders[deployment] = (log, Tender(log))
-        return self._tenders[deployment]
 
     # Rollback ----------------------------------------------------------------------------------------------------
 
@@ -481,7 +371,7 @@ class Keeping:
                 planned = replace(planned, evidence={**planned.evidence, **(evidence or {})})
                 planned = rollback.begin(self.vault.registry, planned, actor=who)
             ended = rollback.execute(self.vault.registry, planned, LabHands(self, on_event), actor=who)
-            self.vault.settle()
+            self.settle()
         return ended
 
     def abandon(self, deployment: str, *, reason: str, on_event: OnEvent | None = None) -> Rollback:
@@ -500,12 +390,21 @@ class Keeping:
 
         A rollback that another process executes is left to it.
         """
-        self.vault.settle()
+        self.settle()
         self.clear_leftovers()
         for name in list(self.state.deployments):
             if self.state.open_rollback(name) is not None:
                 with suppress(LabBusy):
                     self.rollback(name, on_event=on_event)
+
+    def settle(self) -> None:
+        """Let everything on disk follow the log: its copy, the pointers, and the model card of what serves."""
+        self.vault.settle()
+        for line in self.state.deployments.values():
+            if line.champion is not None:
+                path, card = self.vault.deployments / f"{line.name}.card.md", self.card(line.champion).encode()
+                if not path.exists() or path.read_bytes() != card:
+                    write_atomic(path, card)
 
     def clear_leftovers(self) -> int:
         """Remove what killed processes left half made; how many files and folders that were."""

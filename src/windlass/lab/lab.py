@@ -178,6 +178,8 @@ class Lab:
                         housekeeper.look_after(event.run)
                     if on_event is not None:
                         on_event(event)
+            if chosen.gate is not None:
+                self.keeping.settle()
             return self.study(chosen.name)
 
     def _challengers(self, study: Study, folder: Path, executor: Executor) -> Challengers | None:

@@ -361,6 +361,7 @@ class Challengers:
 
     def _ready(self, verdict: Verdict) -> bool:
         """Whether a verdict lets its challenger serve, and still waits for its first step."""
+        if verdict.ruling is not Ruling.PROMOTE:
+            return False
         line = self._keeper.vault.registry.state().deployment(verdict.deployment)
-        waits = line.champion == verdict.champion and line.stages.get(verdict.challenger) is Stage.EVALUATED
-        return verdict.ruling is Ruling.PROMOTE and waits
+        return line.champion == verdict.champion and line.stages.get(verdict.challenger) is Stage.EVALUATED

@@ -156,8 +156,8 @@ def _together(benchmark: Benchmark, challenger: Sheet, champion: Sheet | None = 
     lacks = np.setdiff1d(champion.scores.ids, challenger.scores.ids)
     if len(only) or len(lacks):
         yield (
-            f"{name!r} has other examples for the challenger than for the champion: {_named(only)} only there,"
-            f" {_named(lacks)} only here."
+            f"{name!r} had other examples for the challenger than for the champion: {_named(only)} are the"
+            f" challenger's alone, {_named(lacks)} the champion's."
         )
         return
     x, y = _sorted(challenger.scores), _sorted(champion.scores)

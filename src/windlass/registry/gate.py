@@ -1,10 +1,10 @@
 """The gate: whether a challenger may take the champion's place, from evidence alone.
 
-A pure function, which never says promote unless everything that the policy asks for is there and shown. What it does
-not do: correct for people, or a search, that chose challengers after they had seen these very scores. Challengers are
-counted and share the policy's alpha, which is right for those that were made without a look at the scores, and
-strict for the rest only as far as the number of looks goes (Dwork et al., Science 349 (2015), 636-638); new data are
-better than more looks.
+A pure function, which never says promote unless everything that the policy asks for is there and shown.
+
+Challengers are counted and share the policy's alpha, whatever the dependence between them. That covers challengers that
+were made without regard to the scores of these examples. It does not cover those that were tuned on them, for which no
+count of looks is enough (Dwork et al., Science 349 (2015), 636-638): evaluate on examples that nothing was tuned on.
 """
 
 from __future__ import annotations

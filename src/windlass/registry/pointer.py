@@ -131,7 +131,7 @@ def write_pointer(path: Path, data: Pointer) -> bool:
                 raise StateError(
                     f"the pointer of {data['deployment']} follows entry {known} of the audit log; one that follows"
                     f" entry {data['sequence']} is older, and was not written",
-                    "windlass audit verify",
+                    f"Where the log lost its end: put registry.jsonl back from a backup, or go on without: rm {path}",
                 )
             write_atomic(path, text, durable=True)
     except OSError as error:
