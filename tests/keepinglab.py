@@ -13,6 +13,7 @@ import yaml
 
 from windlass import start_run
 from windlass.lab import Lab
+from windlass.lab.doctor import HALF_WRITTEN
 from windlass.records.audit import ChangeKind, Entry
 from windlass.records.deployment import StepState
 from windlass.registry.blobs import Blobs
@@ -38,6 +39,8 @@ if does == "repeat":
     rows[8][0] = rows[7][0]
 if does == "others":
     rows[0][0] = "somebody else's"
+if does == "meddle":
+    open(config["data"], "a").write("one,more\\n")
 artifacts = []
 if does != "nothing":
     with open("scores.csv", "w", newline="") as file:
@@ -179,9 +182,9 @@ def content(entry: Entry) -> list[str]:
 
 
 def leftovers(lab: Path) -> list[str]:
-    """Hidden files that only an unfinished write leaves."""
+    """Hidden files and folders that only an unfinished write leaves."""
     kept = Blobs(lab / "blobs" / "sha256").leftovers()
-    return kept + [path.name for path in (lab / "deployments").glob(".*") if path.suffix != ".lock"]
+    return kept + [path.name for path in lab.rglob(".*") if HALF_WRITTEN.fullmatch(path.name)]
 
 
 class Snapshot:

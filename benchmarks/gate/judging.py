@@ -110,8 +110,8 @@ WORLDS = (
     World("lognormal losses", _normals, _losses, _losses),
     World("grades, a quarter redrawn", _grades, _graded, _graded),
     World("2 % of the scores differ", _normals, _redrawn, _redrawn),
-    World("0 or 1, much alike", _chances(0.03, 0.9), _right, _right, binary=True),
-    World("0 or 1, little alike", _chances(0.3, 0.75), _right, _right, binary=True),
+    World("0 or 1, alike", _chances(0.02, 0.8), _right, _right, binary=True),
+    World("0 or 1, less alike", _chances(0.3, 0.75), _right, _right, binary=True),
     World(
         "0 or 1, better by min_delta 0.02 and no more",
         _chances(0.05, 0.93),

@@ -34,6 +34,8 @@ def serves_whole(lab: Path) -> None:
 
 def cleared(lab: Path) -> None:
     """What kills left goes with the next look at the lab's health, and nothing else does."""
+    for file in lab.rglob(".*"):
+        os.utime(file, (1, 1))  # nobody takes them for files in the making
     with Lab(lab) as opened:
         before = list(told(opened))
         problems = [check for check in opened.doctor() if check.level in ("problem", "warning")]

@@ -232,6 +232,7 @@ def test_the_first_to_serve_needs_its_evidence_and_the_least_that_may_serve() ->
     assert verdict(policy(), mine, None).comparisons == () and not verdict(policy(), mine, None).tested
     rulings = {least: verdict(policy({"least": least}), mine, None) for least in (0.6, 0.65, 0.8)}
     assert [one.ruling for one in rulings.values()] == [Ruling.PROMOTE, Ruling.INCONCLUSIVE, Ruling.KEEP]
+    assert rulings[0.8].reasons[0].startswith("There is still nothing to serve")
     one = only(rulings[0.65], "least")
     assert (one.champion, one.test) == (0.65, "exact binomial") and not rulings[0.65].tested
     assert one.delta == pytest.approx(one.challenger - 0.65) and one.low < 0 < one.high

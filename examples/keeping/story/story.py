@@ -60,10 +60,10 @@ def main(folder: Path) -> None:
     story.tell("Three champions in turn, one inconclusive, one that breaks a guard")
     story.run("windlass run study.yaml --lab lab")
     story.run("windlass deployments list --lab lab")
-    rejected = re.findall(r"keep ([0-9a-f]{12})", story.run("windlass audit show --last 2 --lab lab"))
+    shown = story.run("windlass audit show --last 2 --lab lab")
     story.run("windlass checkpoints list --lab lab")
-    if rejected:
-        story.run(f"windlass promote reader {rejected[0]} --lab lab", code=3)
+    for rejected in re.findall(r"judged (\w+) for reader against \w+: keep", shown):
+        story.run(f"windlass promote reader {rejected} --lab lab", code=3)
 
     story.tell("A canary that does well, until the scanners get worse")
     story.run("windlass run canary.yaml --lab lab")

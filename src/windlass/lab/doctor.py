@@ -138,7 +138,7 @@ def _check_store(lab: Lab) -> Iterable[Check]:
 
 def _clear_half_written(lab: Path) -> int:
     """Remove what ``write_atomic`` of a killed process left beside a file; how many there were."""
-    patterns = (".*", "runs/.*", "runs/*/.*", "studies/*/.*")
+    patterns = (".*", "runs/.*", "runs/*/.*", "studies/*/.*", "deployments/.*")
     cleared = 0
     for file in (found for pattern in patterns for found in lab.glob(pattern)):
         named = HALF_WRITTEN.fullmatch(file.name)
@@ -158,7 +158,7 @@ def _check_keeping(lab: Lab) -> Iterable[Check]:
         try:
             if cleared := keeping.clear_leftovers():
                 yield Check(Level.OK, f"removed {cleared} halves of checkpoints and pointers that a kill had left")
-            keeping.vault.settle()
+            keeping.settle()
         except WindlassError as error:
             yield Check(Level.PROBLEM, error.message, error.next_step)
     damages = keeping.audit(read_bytes=False)

@@ -28,7 +28,8 @@ def headline(
         return f"{challenger} may take the place of {champion}: better in {_listed(better)}{kept}."
     if ruling is Ruling.KEEP:
         broken = _listed([_what(one) for one in found if one.finding is Finding.BROKEN])
-        return f"{champion or 'Nothing'} stays: {challenger} fails in {broken}."
+        stays = f"{champion} stays" if champion else "There is still nothing to serve"
+        return f"{stays}: {challenger} fails in {broken}."
     still = _listed([_what(one) for one in found if one.finding is Finding.OPEN])
     return f"It is open whether {challenger} passes in {still}. {_settling(policy, deciding)}"
 

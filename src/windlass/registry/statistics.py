@@ -2,7 +2,8 @@
 
     x_i, y_i   scores of challenger and champion on example i of n, turned so that more is better
     d_i        x_i - y_i; m, s their mean and standard deviation; e = s / sqrt(n)
-    theta      the threshold; shown is m > theta: the true mean is at most theta with a probability of ``level`` or less
+    theta      the threshold. That the true mean exceeds it is shown at ``level`` where such d_i would come with a
+               probability of ``level`` or less, did it not
     T          (m - theta) / e
 
 Scores of 0 and 1 have exact tests (:mod:`windlass.registry.exact`). For other scores no test of a mean is right for
