@@ -530,7 +530,7 @@ def test_a_realistic_study() -> None:
     assert passed["repeat"] == 1
     judge("duplicate", situation, propose("bayesian", flatten(runs[3].config)))
     for failed in (flatten(run.config) for run in runs if run.failure):
-        judge("infeasible", situation, propose("local", {**failed, "model.lr": 1.04 * failed["model.lr"]}))
+        judge("infeasible", situation, propose("local", {**failed, "model.lr": 0.96 * failed["model.lr"]}))
     for rate in (1.3e-4, 2e-4, 3e-4):
         judge("hopeless", situation, propose("local", {"kind": "a", "model.lr": rate}))
     assert not passed["duplicate"] and not passed["infeasible"] and not passed["hopeless"]

@@ -163,6 +163,22 @@ def test_explorer_avoids_what_is_likely_to_fail() -> None:
         assert all(p.evidence["fails"] == pytest.approx(0.1) and "10% likely to fail" in p.reason for p in proposals)
 
 
+def test_explorer_prefers_the_safe_to_the_far() -> None:
+    space = situation().space
+    near = propose("explorer", situation())[0].values
+
+    def chance(values: dict[str, Any]) -> float:
+        return 0.1 if distance(values) < 0.3 else 0.9
+
+    def distance(values: dict[str, Any]) -> float:
+        points = [space.encode(one, fill=math.nan)[None] for one in (values, near)]
+        return float(nearest_known(space, *points)[0])
+
+    runs = [make_run(1, near, 1.0), make_run(2, near, None)]
+    (proposal,) = propose("explorer", situation(runs, fails=chance))
+    assert proposal.evidence["fails"] == pytest.approx(0.1)
+
+
 def test_explorer_names_what_leaves_nothing() -> None:
     study = make_study(constraints=[{"name": "nothing", "forbid": {"x": {"min": -1}}}])
     now = situation((), study)

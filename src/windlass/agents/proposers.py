@@ -50,9 +50,10 @@ class Explorer:
     """Fills the space with the study's scrambled Sobol sequence (Owen 1998), aware of what exists.
 
     The next point of the sequence is passed over where it is near a config that was decided on, by anyone, and, once
-    runs have failed, where it is likely to fail, too; both measured against the points that come after it. Taking the
-    farthest point instead of the first that is far enough was worse: such points crowd at the space's edges.
-    When no point is acceptable it proposes the last one, so that the decision names the rule that rejects it.
+    runs have failed, where it is likely to fail, too; both measured against the points that come after it. Where none
+    is both far and safe, safe is what counts. Taking the farthest point instead of the first that is far enough was
+    worse: such points crowd at the space's edges. When no point is acceptable it proposes the last one, so that the
+    decision names the rule that rejects it.
     """
 
     name: ClassVar[str] = "explorer"
@@ -78,8 +79,8 @@ class Explorer:
             drawn = [space.repair(space.decode(point)) for point in points]
             apart = nearest_known(space, np.array([space.encode(one, fill=math.nan) for one in drawn]), known)
             runs = self._runs(situation, drawn)
-            fit = (apart >= APART * apart.max()) & (runs >= AS_SAFE * runs.max())
-            for i in np.argsort(~fit, kind="stable"):
+            safe, far = runs >= AS_SAFE * runs.max(), apart >= APART * apart.max()
+            for i in np.lexsort([~far, ~safe]):
                 values = drawn[i]
                 if values not in taken and situation.acceptable(values):
                     return self._explained(values, int(first + i + 1), float(apart[i]), float(runs[i]), len(known))

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import erfcx, log_ndtr, logsumexp, ndtr
+from scipy.special import erfcx, log_ndtr, ndtr
 
 from windlass.worldmodel.cube import Array, Cube
 from windlass.worldmodel.gp import GaussianProcess
@@ -53,30 +53,25 @@ class Improvement:
     bests: Sequence[float]
 
     def values(self, F: Array) -> Array:
-        logs = []
-        for model, best in zip(self.models, self.bests, strict=True):
-            found = model.predict(F)
-            sd = np.sqrt(found.var)
-            logs.append(np.log(sd) + log_h((best - found.mean) / sd))
-        return logs[0] if len(logs) == 1 else np.asarray(logsumexp(logs, axis=0) - math.log(len(logs)))
+        found = [model.predict(F) for model in self.models]
+        sd = np.sqrt(np.array([one.var for one in found]))
+        z = (np.array(self.bests)[:, None] - np.array([one.mean for one in found])) / sd
+        return np.asarray(np.logaddexp.reduce(np.log(sd) + log_h(z)) - math.log(len(found)))
 
     def slopes(self, F: Array) -> tuple[Array, Array]:
-        logs, gradients = [], []
-        for model, best in zip(self.models, self.bests, strict=True):
-            found = model.predict(F, gradients=True)
-            assert found.mean_grad is not None and found.var_grad is not None
-            sd = np.sqrt(found.var)
-            z = (best - found.mean) / sd
-            h = log_h(z)
-            ratio = _ratio(z, h)
-            sd_grad = found.var_grad / (2 * sd[:, None])
-            logs.append(np.log(sd) + h)
-            gradients.append(((1 - ratio * z) / sd)[:, None] * sd_grad - (ratio / sd)[:, None] * found.mean_grad)
-        if len(logs) == 1:
-            return logs[0], gradients[0]
-        total = logsumexp(logs, axis=0)
-        shares = np.exp(np.array(logs) - total)
-        return np.asarray(total - math.log(len(logs))), np.einsum("mk,mkp->kp", shares, np.array(gradients))
+        found = [model.predict(F, gradients=True) for model in self.models]
+        sd = np.sqrt(np.array([one.var for one in found]))
+        z = (np.array(self.bests)[:, None] - np.array([one.mean for one in found])) / sd
+        h = log_h(z)
+        logs, ratio = np.log(sd) + h, _ratio(z, h)
+        total = np.logaddexp.reduce(logs)
+        shares = np.exp(logs - total) / sd  # of each member, (models, k)
+        along_mean, along_var = -shares * ratio, shares * (1 - ratio * z) / (2 * sd)
+        gradient = np.zeros(F.shape)
+        for one, by_mean, by_var in zip(found, along_mean, along_var, strict=True):
+            assert one.mean_grad is not None and one.var_grad is not None
+            gradient += by_mean[:, None] * one.mean_grad + by_var[:, None] * one.var_grad
+        return np.asarray(total - math.log(len(found))), gradient
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +87,12 @@ class Below:
     weight: float = 1.0
     flipped: bool = False
     caution: float = 0.0
+    steepness: float = 1.0  #: factor of z; above 1 what is unlikely counts as more so
 
     def values(self, F: Array) -> Array:
         found = self.model.predict(F)
         z = (self.limit - found.mean) / np.sqrt(found.var + self.spread)
-        return np.asarray(self.weight * log_ndtr((-z if self.flipped else z) - self.caution))
+        return np.asarray(self.weight * log_ndtr(self.steepness * ((-z if self.flipped else z) - self.caution)))
 
     def slopes(self, F: Array) -> tuple[Array, Array]:
         found = self.model.predict(F, gradients=True)
@@ -104,9 +100,10 @@ class Below:
         sd = np.sqrt(found.var + self.spread)
         side = -1.0 if self.flipped else 1.0
         z = side * (self.limit - found.mean) / sd
-        log_p = log_ndtr(z - self.caution)
-        density = -0.5 * (z - self.caution) ** 2 - 0.5 * math.log(2 * math.pi)
-        hazard = np.exp(np.clip(density - log_p, -700.0, 700.0))
+        sure = self.steepness * (z - self.caution)
+        log_p = log_ndtr(sure)
+        density = -0.5 * sure**2 - 0.5 * math.log(2 * math.pi)
+        hazard = self.steepness * np.exp(np.clip(density - log_p, -700.0, 700.0))
         z_grad = -side * found.mean_grad / sd[:, None] - (z / (2 * sd * sd))[:, None] * found.var_grad
         return np.asarray(self.weight * log_p), self.weight * hazard[:, None] * z_grad
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 from scipy.linalg import blas, lapack
@@ -59,7 +59,7 @@ class GaussianProcess:
         n = len(y)
         diagonal = self.noise + (extra if extra is not None else np.zeros(n))
         K = self._kernel(self.Z)
-        K[np.diag_indices(n)] = self.signal + diagonal
+        np.fill_diagonal(K, self.signal + diagonal)
         self.L = _cholesky(K)
         self.Linv, _ = lapack.dtrtri(self.L, lower=1)
         ones = self.Linv.T @ self.Linv.sum(axis=1)
@@ -68,24 +68,28 @@ class GaussianProcess:
 
     def _kernel(self, Z: Array) -> Array:
         """Covariance (k, n) of scaled features ``Z`` (k, p) with the data."""
-        return _matern(_squared_distances(Z, self.Z), self.signal)
+        return matern(squared_distances(Z, self.Z), self.signal)
 
     def predict(self, F: Array, *, gradients: bool = False) -> Posterior:
         """At features ``F`` (k, p)."""
         Z = F * self.weights
-        K = self._kernel(Z)
+        q = np.sqrt(5 * squared_distances(Z, self.Z))
+        decay = self.signal * np.exp(-q)
+        rising = 1 + q
+        K = (rising + q * q / 3) * decay
         V = blas.dtrmm(1.0, self.Linv, K, side=1, lower=1, trans_a=1)
         var = np.maximum(self.signal - np.einsum("ij,ij->i", V, V), 1e-12)
         mean = self.mean + K @ self.alpha
         if not gradients:
             return Posterior(mean, var)
-        difference = Z[:, None, :] - self.Z[None]
-        q = np.sqrt(5 * np.maximum(_squared_distances(Z, self.Z), 0.0))
-        slope = -(5 / 3) * self.signal * (1 + q) * np.exp(-q)
-        mean_grad = np.einsum("kn,knp->kp", slope * self.alpha, difference) * self.weights
-        U = V @ self.Linv
-        var_grad = -2 * np.einsum("kn,knp->kp", slope * U, difference) * self.weights
+        slope = -(5 / 3) * rising * decay
+        mean_grad = self._pull(slope * self.alpha, Z)
+        var_grad = -2 * self._pull(slope * (V @ self.Linv), Z)
         return Posterior(mean, var, mean_grad, var_grad)
+
+    def _pull(self, share: Array, Z: Array) -> Array:
+        """Sum over data n of ``share`` (k, n) times (Z_k - Z_n), by features; shape (k, p)."""
+        return np.asarray((share.sum(axis=1)[:, None] * Z - share @ self.Z) * self.weights)
 
     def left_out(self) -> tuple[Array, Array]:
         """Mean and variance (noise included) of each target given the others (Rasmussen & Williams 2006, 5.12)."""
@@ -101,7 +105,7 @@ class GaussianProcess:
         Z = F * self.weights
         cross = self._kernel(Z)
         n, k = len(self.y), len(Z)
-        corner = _matern(_squared_distances(Z, Z), self.signal) + np.eye(k) * self.noise
+        corner = matern(squared_distances(Z, Z), self.signal) + np.eye(k) * self.noise
         B = cross @ self.Linv.T
         S = _cholesky(corner - B @ B.T)
         Sinv, _ = lapack.dtrtri(S, lower=1)
@@ -113,6 +117,15 @@ class GaussianProcess:
         return grown
 
 
+class NegativeLog(Protocol):
+    """Of a density of theta within bounds, with its gradient."""
+
+    @property
+    def bounds(self) -> tuple[Array, Array]: ...
+
+    def __call__(self, theta: Array) -> tuple[float, Array]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Fit:
     """Hyper-parameters at a maximum of the posterior density, and the negative log of that density."""
@@ -121,7 +134,7 @@ class Fit:
     value: float
 
     @classmethod
-    def of(cls, density: Density, start: Array, iterations: int = 60) -> Self:
+    def of(cls, density: NegativeLog, start: Array, iterations: int = 60) -> Self:
         """L-BFGS-B from ``start``."""
         low, high = density.bounds
         found = minimize(
@@ -151,12 +164,8 @@ class Density:
 
     def __init__(self, F: Array, y: Array, groups: Groups, extra: Array) -> None:
         self.y, self.extra = y, extra
-        n, d = len(y), int(groups.max()) + 1
-        self.d = d
-        D = np.zeros((d, n, n))
-        for f, j in enumerate(groups):
-            D[j] += (F[:, f, None] - F[None, :, f]) ** 2
-        self.D = D.reshape(d, n * n)
+        self.D = 5 * squared_by_dimension(F, groups)
+        self.d = len(self.D)
 
     @property
     def bounds(self) -> tuple[Array, Array]:
@@ -170,11 +179,12 @@ class Density:
         d, n, y = self.d, len(self.y), self.y
         inverse = np.exp(-2 * theta[:d])
         signal, noise = math.exp(theta[d]), math.exp(theta[d + 1])
-        q = np.sqrt(5 * (inverse @ self.D))
-        decay = np.exp(-q)
-        K = ((signal * (1 + q + q * q / 3)) * decay).reshape(n, n)
+        q = np.sqrt(inverse @ self.D)
+        decay = signal * np.exp(-q)
+        rising = 1 + q
+        K = ((rising + q * q / 3) * decay).reshape(n, n)
         diagonal = noise + FLOOR + self.extra
-        K[np.diag_indices(n)] = signal + diagonal
+        np.fill_diagonal(K, signal + diagonal)
         L, info = lapack.dpotrf(K.T, lower=1, clean=1, overwrite_a=0)
         if info:
             return 1e10, np.zeros_like(theta)
@@ -189,7 +199,7 @@ class Density:
         # sums over the whole symmetric W = a a' - inverse(K), from one triangle; D has a zero diagonal
         W = np.multiply.outer(a, a).ravel() - 2 * P.ravel()
         gradient = np.empty(d + 2)
-        gradient[:d] = -0.5 * (self.D @ (W * ((5 / 3) * signal * (1 + q) * decay))) * inverse
+        gradient[:d] = -(1 / 6) * (self.D @ (W * (rising * decay))) * inverse
         fit, complexity = a * a, trace
         gradient[d] = -0.5 * (a @ (y - mean) - (fit * diagonal).sum() - (n - (complexity * diagonal).sum()))
         gradient[d + 1] = -0.5 * noise * (fit - complexity).sum()
@@ -213,12 +223,21 @@ def log_prior(theta: Array) -> tuple[float, Array]:
     return float(value), gradient
 
 
-def _squared_distances(A: Array, B: Array) -> Array:
+def squared_by_dimension(F: Array, groups: Groups) -> Array:
+    """Squared distances between rows of F (n, p), dimension by dimension; shape (d, n * n)."""
+    n, d = len(F), int(groups.max()) + 1
+    D = np.zeros((d, n, n))
+    for f, j in enumerate(groups):
+        D[j] += (F[:, f, None] - F[None, :, f]) ** 2
+    return D.reshape(d, n * n)
+
+
+def squared_distances(A: Array, B: Array) -> Array:
     squared = (A * A).sum(axis=1)[:, None] + (B * B).sum(axis=1) - 2 * A @ B.T
     return np.asarray(np.maximum(squared, 0.0, out=squared))
 
 
-def _matern(squared: Array, signal: float) -> Array:
+def matern(squared: Array, signal: float) -> Array:
     q = np.sqrt(5 * squared)
     K: Array = (1 + q + q * q / 3) * np.exp(-q)
     K *= signal

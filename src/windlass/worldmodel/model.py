@@ -6,10 +6,9 @@ A pure function of (study, space, trials, pending): nothing is carried from fit 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -33,9 +32,11 @@ from windlass.worldmodel.surrogate import Failures, Surrogate, predictions
 from windlass.worldmodel.trials import Trial
 
 USABLE = 3  #: finite results from which the score's model means something
-SHARPNESS, CAUTION = 0.3, 3.0  #: of the chance to run within an acquisition: added variance, exponent
+#: the chance to run, Phi(z), counts as 2 log Phi(2.5 z) in an acquisition: where only what lies beyond a border
+#: promises anything, a plain exponent lets a search fail again and again at 90 %
+CAUTION, STEEPNESS = 2.0, 2.5
 CHECKS = 300  #: candidates at a time that ``acceptable`` is asked about, for one suggestion
-FURTHER = 20  #: times as many at most, drawn anew, where none is acceptable
+FURTHER = 21  #: times as many at most, drawn anew, where none is acceptable
 
 
 def initial_points(dimensions: int) -> int:
@@ -261,8 +262,8 @@ class WorldModel:
                 bests = [min(pair) for pair in zip(bests, believed, strict=True)]
             terms.append(Improvement([model.believing(F) for model in score.models], bests))
         if (runs := self._failures.model) is not None:
-            spread = runs.noise + SHARPNESS
-            terms.append(Below(runs, self._failures.limit, spread, weight=CAUTION, caution=self.caution))
+            spread, limit = self._failures.SPREAD, self._failures.limit
+            terms.append(Below(runs, limit, spread, weight=CAUTION, caution=self.caution, steepness=STEEPNESS))
         if per_second and self._cost is not None:
             terms.append(Cheapness(self._cost.models[0], self._cost.warp.sd * self._cost.warp.width))
         return Acquisition(self.cube, [*terms, *self._guard_terms()])
@@ -338,9 +339,14 @@ class WorldModel:
         else:
             leaders = self._U[rows] if len(rows) else np.full((1, self.cube.dimensions), 0.5)
         U = search(surface, self.cube.snap(leaders), rng, draws=_draws(len(self.trials)))
-        near, far = self.cube.mutate(U, CHECKS, 0.1, rng), self.cube.draw(CHECKS, rng)
-        further = (self.cube.draw(CHECKS, rng) for _ in range(FURTHER))  # where little of the space is acceptable
-        for points in chain((U, near, far), further):
+
+        def candidates() -> Iterator[Array]:
+            yield U
+            yield self.cube.mutate(U, CHECKS, 0.1, rng)
+            for _ in range(FURTHER):  # where little of the space is acceptable
+                yield self.cube.draw(CHECKS, rng)
+
+        for points in candidates():
             values = [self.space.repair(self.space.decode(point)) for point in points]
             if self.space.rules:
                 points = self.cube.encode(values)

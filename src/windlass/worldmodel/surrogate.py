@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from windlass.records.forecast import Prediction
+from windlass.worldmodel.classification import LabelDensity, base, conditioned, label_start
 from windlass.worldmodel.cube import Array, Cube, Groups, Mask
 from windlass.worldmodel.gp import Density, Fit, GaussianProcess, rough_start, sample, smooth_start
 from windlass.worldmodel.targets import POWERS, Warp
@@ -95,6 +96,15 @@ def learn(
     codes = np.asarray(groups, dtype=np.int64)
     warp, found = _learn(F.tobytes(), y.tobytes(), extra_sd.tobytes(), codes.tobytes(), powers, rough, members)
     return warp, [np.frombuffer(theta) for theta in found]
+
+
+@lru_cache(maxsize=64)
+def _learn_labels(F: bytes, y: bytes, groups: bytes, centre: float) -> bytes:
+    """Arrays travel as bytes, the cache's key."""
+    labels, dimension_of = np.frombuffer(y), np.frombuffer(groups, dtype=np.int64)
+    features = np.frombuffer(F).reshape(len(labels), len(dimension_of))
+    density = LabelDensity(features, labels, dimension_of, centre)
+    return Fit.of(density, label_start(density.d)).theta.tobytes()
 
 
 class Surrogate:
@@ -187,19 +197,19 @@ def _spread(table: Array) -> Array:
 
 
 class Failures:
-    """The chance that a run fails, and of what: a Gaussian process on -1 (ran) and +1 (failed).
+    """The chance that a run fails, and of what: Gaussian process classification.
 
     Without both kinds of results there is only the rate, with ``PRIOR_COUNT`` results of rate ``PRIOR`` added.
     """
 
     PRIOR, PRIOR_COUNT = 0.1, 2.0
-    SPREAD = 1.0  #: variance added for a forecast; a Gaussian process on two values is too sure of itself
+    SPREAD = 1.0  #: variance that Phi adds to a forecast's
 
     def __init__(self, cube: Cube, U: Array, kinds: Sequence[str | None], caution: float = 0.0) -> None:
         self.cube, self.caution = cube, caution
         failed: Mask = np.array([kind is not None for kind in kinds], dtype=np.bool_)
         n = len(failed)
-        self.rate = float((failed.sum() + self.PRIOR * self.PRIOR_COUNT) / (n + self.PRIOR_COUNT))
+        self.rate = self._rate(failed)
         self.model: GaussianProcess | None = None
         self.limit = 0.0
         self.counts: Mapping[str, int] = Counter(kind for kind in kinds if kind is not None)
@@ -208,17 +218,20 @@ class Failures:
             return
         F, y = cube.features(U), np.where(failed, 1.0, -1.0)
         m = learning_size(n)
-        rows = _learning_rows(-y[:m])
-        warp, thetas = learn(F[rows], y[rows], np.zeros(len(rows)), cube.groups)
-        self.model = GaussianProcess(F, warp(y), cube.groups, thetas[0])
-        self.limit = float(warp(np.zeros(1))[0])  #: of the model's scale, between ran and failed
+        rows, centre = _learning_rows(-y[:m]), base(self._rate(failed[:m]))
+        theta = _learn_labels(F[rows].tobytes(), y[rows].tobytes(), cube.groups.tobytes(), centre)
+        self.model = conditioned(F, y, cube.groups, np.frombuffer(theta), centre)
+        self.limit = -centre  #: of the model's scale, where a run is as likely to fail as not
+
+    def _rate(self, failed: Mask) -> float:
+        return float((failed.sum() + self.PRIOR * self.PRIOR_COUNT) / (len(failed) + self.PRIOR_COUNT))
 
     def probability(self, U: Array) -> Array:
         """That a run fails, at snapped points; shape (k,)."""
         if self.model is None:
             return np.full(len(U), self.rate)
         found = self.model.predict(self.cube.features(U))
-        z = (found.mean - self.limit) / np.sqrt(found.var + self.model.noise + self.SPREAD)
+        z = (found.mean - self.limit) / np.sqrt(found.var + self.SPREAD)
         return np.asarray(ndtr(z + self.caution))
 
     def by_kind(self, U: Array) -> list[dict[str, float]]:
