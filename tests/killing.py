@@ -10,6 +10,7 @@ or linked. After a step is before the next one, and nothing lies in between.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -208,6 +209,7 @@ def serve() -> None:
     """One order at a time may be killed; several may be under way, and answer as they end."""
     for module in WARM:
         importlib.import_module(module)
+    gc.freeze()
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     children: list[int] = []

@@ -69,18 +69,19 @@ def _answers(checkpoint: str, role: Role, batch: int, outcome: str) -> list[Serv
 
 
 def command(lab: Path, meeting: list[str], *argv: str) -> list[Any]:
-    """The command line: its exit code, and what it said. Two meet after the gate, before the step that follows.
+    """The command line: its exit code, and what it said. Two meet just before a step.
 
-    ``meeting`` are two pipes, in the order in which they are opened: ``r`` or ``w``, then the path.
+    ``meeting`` is the step's name, then two pipes in the order in which they are opened: ``r`` or ``w``, and the path.
     """
-    advance = steps.advance
+    step, *pipes = meeting
+    before = getattr(steps, step)
 
-    def together(*args: Any, **options: Any) -> Stage:
-        for pipe in meeting:
+    def together(*args: Any, **options: Any) -> Any:
+        for pipe in pipes:
             open(pipe[1:], pipe[0]).close()
-        return advance(*args, **options)
+        return before(*args, **options)
 
-    steps.advance = together
+    setattr(steps, step, together)
     os.chdir(lab)
     said = lab / f"said.{os.getpid()}"
     fd = os.open(said, os.O_WRONLY | os.O_CREAT)

@@ -36,6 +36,7 @@ from windlass.errors import (
     DataError,
     GateRefused,
     JobError,
+    LabBusy,
     NotFound,
     StateError,
     StoreError,
@@ -46,6 +47,7 @@ from windlass.jobs.local import LocalExecutor
 from windlass.lab import Lab
 from windlass.lab.keeping import Keeping
 from windlass.lab.lock import exclusive
+from windlass.lab.tending import Tending
 from windlass.loop import keeping as steps
 from windlass.loop.keeping import Challengers, Keeper
 from windlass.records.deployment import SMOKE, VERIFY, Role, Served, ServedOutcome, Stage, StepState
@@ -286,7 +288,7 @@ def test_an_evaluation_that_goes_wrong_is_none(lab: Path, keeping: Keeping, does
 
 def test_other_examples_than_the_champions_settle_nothing(lab: Path, keeping: Keeping) -> None:
     before, made = serving(keeping), kept(keeping, 0.9, does="others")
-    with pytest.raises(GateRefused, match=r"other examples for .* somebody else\\?'s"):
+    with pytest.raises(GateRefused, match=r"other examples for .*somebody else's"):
         keeping.promote(NAME, made, gate_of(lab))
     (verdict,) = keeping.state.verdicts_of(NAME, made)
     assert verdict.ruling is Ruling.INCONCLUSIVE and not verdict.comparisons and serving(keeping) == before
@@ -399,6 +401,12 @@ def test_an_edited_copy_is_found_and_what_only_reads_works(lab: Path) -> None:
     file.write_text("".join([lines[0], lines[1].replace('"n":200', '"n":900'), *lines[2:]]))
     verified = windlass("audit", "verify", "--no-bytes", cwd=lab, code=1)
     assert "entry 2 is not the database's entry 2" in verified.stdout
+    with Lab(lab) as opened:
+        (found,) = [check for check in opened.doctor() if check.level == "problem"]
+        assert "entry 2" in found.what and f"mv {file} {file}.damaged" in found.next_step
+        file.rename(f"{file}.damaged")
+        assert not [check for check in opened.doctor() if check.level == "problem"]
+        assert file.read_text() == "".join(lines)
     with Lab(lab) as opened:
         assert opened.keeping.state.deployment(NAME).champion and opened.keeping.gc_plan().items == ()
     file.write_text("".join(lines[:-1]) + "not an entry\n")
@@ -526,7 +534,11 @@ def test_a_pointer_that_another_process_moved_on_meanwhile_is_no_error(
 def test_a_rollback_in_hand_of_another_process_is_left_to_it(lab: Path, keeping: Keeping) -> None:
     first, second = serving(keeping), promoted(keeping, 0.7)
     rollback.begin(keeping.vault.registry, keeping.plan_rollback(NAME), actor="test")
+    with pytest.raises(StateError, match="is frozen"):
+        promoted(keeping, 0.9)
     with exclusive(lab / "deployments", f".{NAME}.lock"):
+        with refused(lab, LabBusy, str(os.getpid())):
+            keeping.rollback(NAME)
         keeping.resume()
         assert keeping.tend(NAME) == []
         assert [check.level for check in keeping._lab.doctor() if "is rolling reader back" in check.what] == ["note"]
@@ -536,6 +548,34 @@ def test_a_rollback_in_hand_of_another_process_is_left_to_it(lab: Path, keeping:
     assert (found.level, found.next_step) == ("warning", f"windlass rollback {NAME}")
     keeping.resume()
     assert serving(keeping) == first and keeping.state.open_rollback(NAME) is None
+
+
+def test_two_serving_processes_that_come_to_the_same_step_take_it_once(
+    lab: Path, keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, quick = serving(keeping), {"worse": 0.45, "failed": 0.3, "power": 0.5, "confidence": 0.8}
+    gate_of(lab).write_text(yaml.safe_dump(policy(canary={"shares": [0.2, 0.5], **quick})))
+    challenger = kept(keeping, 0.7)
+    keeping.promote(NAME, challenger, gate_of(lab))
+    look, told_other = Tending.findings, []
+
+    def late(tending: Tending, deployment: str) -> Any:
+        found = look(tending, deployment)
+        if not told_other:
+            monkeypatch.setattr(Tending, "findings", look)
+            with Lab(lab) as other:
+                told_other.extend(other.keeping.tend(deployment))
+        return found
+
+    monkeypatch.setattr(Tending, "findings", late)
+    answers = [(before, Role.CHAMPION)] * 40 + [(challenger, Role.CANARY)] * 40
+    served = [Served(checkpoint=str(one), role=role, outcome=ServedOutcome.ACCEPTED) for one, role in answers]
+    assert keeping.observe(NAME, served) == []
+    assert len(told_other) == 1 and "50 % of keys" in told_other[0]
+    assert [entry[2:4] for entry in told(keeping._lab) if entry[0] == "staged"] == [
+        ["canary", "0.2"],
+        ["canary", "0.5"],
+    ]
 
 
 def test_a_challenger_goes_on_by_its_own_policy_while_others_are_judged_by_another(lab: Path, keeping: Keeping) -> None:

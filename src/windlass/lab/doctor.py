@@ -20,10 +20,12 @@ from windlass.lab.upkeep import LEFTOVER_S, clear_leftovers, tidy
 from windlass.records.decision import StudyStatus
 from windlass.records.deployment import StepState
 from windlass.records.run import FailureKind, RunRecord, Status
+from windlass.registry.audit import Damage, verify_log
 from windlass.runs.folder import RunFolder
 from windlass.store.decisions import DecisionLog
 
 if TYPE_CHECKING:
+    from windlass.lab.keeping import Keeping
     from windlass.lab.lab import Lab
 
 LOW_DISK_BYTES = 500 * 2**20
@@ -166,7 +168,7 @@ def _check_keeping(lab: Lab) -> Iterable[Check]:
         if damage not in damages:
             yield Check(Level.OK, f"put in order again: {damage}")
     for damage in damages:
-        yield Check(Level.PROBLEM, str(damage), "windlass audit verify")
+        yield Check(Level.PROBLEM, str(damage), _way_out(keeping, damages))
     if damages or not (state := keeping.state).sequence:
         return
     yield Check(Level.OK, f"{state.sequence} entries of the audit log follow one another, copy and pointers agree")
@@ -190,6 +192,14 @@ def _check_keeping(lab: Lab) -> Iterable[Check]:
             step = next(step for step, state in rollback.steps.items() if state is not StepState.DONE)
             what = f"the rollback of {name} to {rollback.target} was interrupted at its step {step}"
             yield Check(Level.WARNING, f"{what}: no promotion goes on", f"windlass rollback {name}")
+
+
+def _way_out(keeping: Keeping, damages: Sequence[Damage]) -> str:
+    mirror = keeping.vault.mirror
+    copy_alone = all(damage.where == mirror.path.name for damage in damages)
+    if copy_alone and verify_log(enumerate(mirror.lines(), start=1))[1]:
+        return f"The database's log is sound, its copy is not: mv {mirror.path} {mirror.path}.damaged; windlass doctor"
+    return "windlass audit verify"
 
 
 def _is_tidy(lab: Lab, run: RunRecord) -> bool:

@@ -128,7 +128,11 @@ class Vault:
         if evaluation.id not in self.registry.state().evaluations:
             body = {"evaluation": evaluation.to_dict()}
             change = Change(kind=ChangeKind.EVALUATED, subject=evaluation.checkpoint, body=body)
-            self.registry.append(change, actor=actor)
+            try:
+                self.registry.append(change, actor=actor)
+            except StateError:
+                if evaluation.id not in self.registry.state().evaluations:  # else another process came to it
+                    raise
 
     def settle(self) -> None:
         """Let everything on disk follow the log: the copy of the log, and every deployment's pointer.

@@ -16,7 +16,7 @@ from windlass.records.gate import GatePolicy
 from windlass.records.verdict import Ruling, Verdict, verdict_id
 from windlass.registry.blobs import Blobs
 from windlass.registry.evidence import CLOCKS_DIFFER_S
-from windlass.registry.gate import Sheet, judge
+from windlass.registry.gate import Sheet, decisive, judge
 from windlass.registry.protocol import Registry
 from windlass.registry.scores import Scores
 from windlass.registry.state import State
@@ -132,13 +132,19 @@ def advance(registry: Registry, blobs: Blobs, verdict: Verdict, *, actor: str, o
     now = line.stages.get(verdict.challenger) if line else None
     if now in (Stage.SHADOW, Stage.CANARY):
         return now
-    if verdict.stages:
+    reason = verdict.reasons[0]
+    try:
+        if not verdict.stages:
+            return serve(registry, verdict, actor=actor, reason=reason, outcomes=outcomes)
         stage = Stage(verdict.stages[0])
         canary = state.policies[verdict.policy][0].canary
         share = canary.shares[0] if canary is not None and stage is Stage.CANARY else 0.0
-        reason = verdict.reasons[0]
         return stage_challenger(registry, verdict, stage, actor=actor, reason=reason, share=share, outcomes=outcomes)
-    return serve(registry, verdict, actor=actor, reason=verdict.reasons[0], outcomes=outcomes)
+    except StateError:
+        came = registry.state().deployment(verdict.deployment).stages.get(verdict.challenger)
+        if came not in (Stage.SHADOW, Stage.CANARY, Stage.CHAMPION):
+            raise
+        return came  # another process took the same step
 
 
 def stage_challenger(
@@ -199,6 +205,10 @@ def check_bytes(blobs: Blobs, checkpoint: Checkpoint) -> None:
 
 
 def next_step(verdict: Verdict) -> str:
+    """What would bring a challenger further, as a command."""
     if verdict.ruling is Ruling.INCONCLUSIVE and verdict.more:
-        return f"Add {verdict.more} examples to the benchmark, then: windlass evaluate {verdict.challenger}"
+        open_one = decisive(verdict.comparisons)
+        where = f"of {open_one.group} " if open_one is not None and open_one.group else ""
+        benchmark = f"'{open_one.benchmark}'" if open_one is not None else "the benchmark"
+        return f"Add {verdict.more} examples {where}to {benchmark}, then: windlass evaluate {verdict.challenger}"
     return f"windlass audit show --checkpoint {verdict.challenger}"

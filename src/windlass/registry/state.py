@@ -253,6 +253,8 @@ class State:
                 raise StateError(
                     f"{checkpoint} cannot serve a share of {share:g} of keys in {stage} of {line.name}", show
                 )
+        if before is stage and share <= line.share:  # two processes came to the same step, and this one is the second
+            raise StateError(f"{checkpoint} is {stage} of {line.name} already", show)
         began = int(body.get("outcomes") or 0) if stage in ON_THE_WAY else line.trial_from
         stages = {**line.stages, checkpoint: stage}
         self.deployments[line.name] = replace(line, stages=stages, share=share, trial_from=began)
