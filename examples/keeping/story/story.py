@@ -37,7 +37,8 @@ class Story:
         print(f"$ {command}", flush=True)
         program, *arguments = command.split()
         argv = [sys.executable, *(["-m", "windlass"] if program == "windlass" else []), *arguments]
-        env = {**os.environ, "COLUMNS": "120"}
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # for the jobs' python
+        env = {**os.environ, "COLUMNS": "120", "PATH": path}
         ended = subprocess.run(
             argv, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

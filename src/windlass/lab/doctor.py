@@ -163,6 +163,8 @@ def _check_keeping(lab: Lab) -> Iterable[Check]:
             keeping.settle()
         except WindlassError as error:
             yield Check(Level.PROBLEM, error.message, error.next_step)
+        except OSError as error:
+            yield Check(Level.PROBLEM, f"cannot write {error.filename}: {error.strerror}", f"df {lab.path}")
     damages = keeping.audit(read_bytes=False)
     for damage in before:
         if damage not in damages:
@@ -189,7 +191,7 @@ def _check_keeping(lab: Lab) -> Iterable[Check]:
         if pid := keeping.rolling_back(name):
             yield Check(Level.NOTE, f"process {pid} is rolling {name} back to {rollback.target}")
         else:
-            step = next(step for step, state in rollback.steps.items() if state is not StepState.DONE)
+            step = next(one for one, now in rollback.steps.items() if now is not StepState.DONE)
             what = f"the rollback of {name} to {rollback.target} was interrupted at its step {step}"
             yield Check(Level.WARNING, f"{what}: no promotion goes on", f"windlass rollback {name}")
 
