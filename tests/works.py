@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,12 @@ def command(lab: Path, meeting: list[str], *argv: str) -> list[Any]:
             open(pipe[1:], pipe[0]).close()
         return before(*args, **options)
 
+    def alone(*_: Any) -> None:
+        raise TimeoutError("the other one did not come")
+
     setattr(steps, step, together)
+    signal.signal(signal.SIGALRM, alone)
+    signal.alarm(60)
     os.chdir(lab)
     said = lab / f"said.{os.getpid()}"
     fd = os.open(said, os.O_WRONLY | os.O_CREAT)

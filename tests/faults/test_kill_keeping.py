@@ -149,9 +149,11 @@ def both(interpreter: Interpreter, lab: Path, step: str, *checkpoints: str) -> l
     pipes = [str(lab.parent / name) for name in ("there", "back")]
     for pipe in pipes:
         os.mkfifo(pipe)
+    runs = set(os.listdir(lab / "runs"))
     for checkpoint, ways in zip(checkpoints, ("rw", "wr"), strict=True):
         meeting = [step, *(f"{way}{pipe}" for way, pipe in zip(ways, pipes, strict=True))]
         interpreter.start("command", lab, meeting, "promote", NAME, checkpoint, "--policy", str(gate_of(lab)))
+        until(lambda: [run for run in os.listdir(lab / "runs") if run[0] != "." and run not in runs])
     return sorted(interpreter.answer()["value"] for _ in checkpoints)
 
 
