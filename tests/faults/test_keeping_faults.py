@@ -459,6 +459,22 @@ def test_reindex_brings_back_all_that_was_kept(lab: Path) -> None:
         assert promoted(opened.keeping, 0.9) == serving(opened.keeping)
 
 
+def test_reindex_without_a_sound_copy_of_the_log_refuses_and_changes_nothing(lab: Path) -> None:
+    with Lab(lab) as opened:
+        promoted(opened.keeping, 0.7)
+    copy = lab / "registry.jsonl"
+    lines = copy.read_bytes().splitlines(keepends=True)
+    copy.write_bytes(b"".join([lines[0], b"garbage\n", *lines[2:]]))
+    for file in lab.glob("windlass.db*"):
+        file.unlink()
+    told = windlass("reindex", cwd=lab, code=1)
+    assert "no copy of the audit log is sound" in told.stderr and "registry.jsonl" in told.stderr
+    assert not (lab / "windlass.db").exists()
+    copy.write_bytes(b"".join(lines))
+    windlass("reindex", cwd=lab)
+    assert windlass("audit", "verify", cwd=lab).stdout.startswith(f"{len(lines)}:")
+
+
 def test_a_log_whose_end_both_copies_lost_shows_beside_the_pointer(lab: Path) -> None:
     with Lab(lab) as opened:
         second = promoted(opened.keeping, 0.7)

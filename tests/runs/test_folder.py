@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,19 @@ def test_a_spec_reads_back_equal_and_is_private(tmp_path: Path) -> None:
     assert yaml.safe_load(folder.config_file.read_text()) == SPEC.config
     with pytest.raises(DuplicateId):
         folder.create(RunSpec(id=SPEC.id, name="name", created=1.7e9, config={"other": 1}))
+
+
+def test_of_two_that_create_a_run_at_once_the_second_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, rename = RunFolder(tmp_path / SPEC.id), os.rename
+
+    def too_late(source: Path, target: Path) -> None:
+        monkeypatch.undo()
+        assert RunFolder(folder.path).create(SPEC)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", too_late)
+    assert not folder.create(SPEC)
+    assert [path.name for path in tmp_path.iterdir()] == [SPEC.id]
 
 
 def test_an_unreadable_spec_is_not_found(tmp_path: Path) -> None:

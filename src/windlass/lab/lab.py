@@ -102,9 +102,10 @@ class Lab:
         return self.keeping.route(deployment, key)
 
     def _has_history(self) -> bool:
-        """Whether a database was here before: decisions, or runs that were taken in."""
+        """Whether a database was here before: decisions, runs that were taken in, or anything kept."""
         logs = (self.path / "studies").glob(f"*/{DECISIONS_FILE}")
-        return (self.runs_root / upkeep.SYNCED_FILE).exists() or any(log.stat().st_size for log in logs)
+        kept = (self.path / "registry.jsonl").exists() or (self.runs_root / upkeep.SYNCED_FILE).exists()
+        return kept or any(log.stat().st_size for log in logs)
 
     @property
     def database(self) -> Path | str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from windlass.errors import WindlassError
+from windlass.errors import StoreError, WindlassError
 from windlass.jobs.collect import collect
 from windlass.records.audit import Entry
 from windlass.records.decision import StudyRecord, StudyStatus
@@ -83,20 +83,26 @@ def _restore_registry(lab: Path, database: Path, store: SqlStore) -> None:
     from windlass.store.sql import SqlStore
 
     copies: list[list[Entry]] = []
-    with suppress(WindlassError):
+    refused: WindlassError | None = None
+    try:
         copies.append(Mirror(lab / "registry.jsonl").entries())
+    except WindlassError as error:
+        refused = error
     if database.exists():
         with suppress(WindlassError), closing(SqlStore(database)) as old:
             copies.append(SqlRegistry(old.database).entries())
-    refused: WindlassError | None = None
     for entries in sorted(copies, key=len, reverse=True):
         try:
             SqlRegistry(store.database).restore(entries)
-            return
+            if entries:
+                return
         except WindlassError as error:
-            refused = error
+            refused = refused or error
     if refused is not None:
-        raise refused
+        raise StoreError(
+            f"no copy of the audit log is sound: {refused.message}",
+            "Put registry.jsonl back from a backup, or move it away to begin without what was kept; windlass reindex",
+        )
 
 
 def _without_folder(database: Path, folders: Container[str]) -> list[RunRecord]:

@@ -49,9 +49,8 @@ class Tending:
         Returns what was done or is recommended, in words. What another process did first, or has in hand, is left as it
         is.
         """
-        if self._settled != (
-            sequence := self._keeping.state.sequence
-        ):  # whoever entered that may have been killed since
+        sequence = self._keeping.state.sequence
+        if self._settled != sequence:  # whoever entered that may be dead by now
             self._keeping.settle()
             self._settled = sequence
         if self._keeping.state.open_rollback(deployment) is not None:

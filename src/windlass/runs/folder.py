@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -160,11 +161,17 @@ class RunFolder:
                 with os.fdopen(fd, "w", encoding="utf-8") as written:
                     written.write(text)
             os.rename(hidden, self.path)
-        except BaseException:
+        except BaseException as error:
             for left in (hidden / self.spec_file.name, hidden / self.config_file.name):
                 left.unlink(missing_ok=True)
             if hidden.is_dir():
                 hidden.rmdir()
+            if (
+                isinstance(error, OSError)
+                and error.errno in (errno.EEXIST, errno.ENOTEMPTY)
+                and self.spec_file.exists()
+            ):
+                return self.create(spec)  # another process was first
             raise
         return True
 
