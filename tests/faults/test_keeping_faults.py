@@ -54,6 +54,7 @@ from windlass.records.deployment import SMOKE, VERIFY, Role, Served, ServedOutco
 from windlass.records.gate import GatePolicy
 from windlass.records.verdict import Ruling
 from windlass.registry import blobs, rollback
+from windlass.registry.state import State
 from windlass.runs.folder import RunFolder
 
 DAY = 86400.0
@@ -573,17 +574,17 @@ def test_two_serving_processes_that_come_to_the_same_step_take_it_once(
     gate_of(lab).write_text(yaml.safe_dump(policy(canary={"shares": [0.2, 0.5], **quick})))
     challenger = kept(keeping, 0.7)
     keeping.promote(NAME, challenger, gate_of(lab))
-    look, told_other = Tending.findings, []
+    look, told_other = Tending._find, []
 
-    def late(tending: Tending, deployment: str) -> Any:
-        found = look(tending, deployment)
+    def late(tending: Tending, deployment: str, state: State) -> Any:
+        found = look(tending, deployment, state)
         if not told_other:
-            monkeypatch.setattr(Tending, "findings", look)
+            monkeypatch.setattr(Tending, "_find", look)
             with Lab(lab) as other:
                 told_other.extend(other.keeping.tend(deployment))
         return found
 
-    monkeypatch.setattr(Tending, "findings", late)
+    monkeypatch.setattr(Tending, "_find", late)
     answers = [(before, Role.CHAMPION)] * 40 + [(challenger, Role.CANARY)] * 40
     served = [Served(checkpoint=str(one), role=role, outcome=ServedOutcome.ACCEPTED) for one, role in answers]
     assert keeping.observe(NAME, served) == []

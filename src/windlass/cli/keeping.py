@@ -23,6 +23,7 @@ from windlass.records.result import encode_number
 from windlass.records.verdict import Comparison, Finding, Ruling, Verdict
 from windlass.report.blocks import Bullets, Code, Mono, Paragraph, Section
 from windlass.report.blocks import Table as Rows
+from windlass.report.words import size as size
 
 MIB = 1 << 20
 RULING_STYLE = {Ruling.PROMOTE: "green", Ruling.KEEP: "red", Ruling.INCONCLUSIVE: "yellow"}
@@ -39,15 +40,6 @@ STEP_STYLE = {StepState.STARTED: "dim", StepState.DONE: "green", StepState.FAILE
 def moment(seconds: float | None) -> str:
     """Seconds since the epoch -> ``2026-11-20 20:44:49``, UTC."""
     return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
-
-
-def size(count: float) -> str:
-    """Bytes: ``512 B``, ``3.4 KiB``, ``1.2 GiB``."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
 
 
 def values(metrics: Mapping[str, float], names: Iterable[str] = (), most: int = 2) -> str:

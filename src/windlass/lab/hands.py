@@ -46,7 +46,7 @@ class LabHands:
         target = keeping.state.checkpoints[checkpoint]
         open_rollback = keeping.state.open_rollback(deployment)
         spec = keeper.spec(benchmark, target, f"smoke {open_rollback.id if open_rollback else time.time()}")
-        spec = keeping._not_failed(keeper, benchmark, spec)
+        spec = keeping.next_try(keeper, benchmark, spec)
         before = keeping.state.evaluations_of(checkpoint, benchmark.name)
         for _ in keeping.run_jobs([spec], self._on_event):
             pass

@@ -154,7 +154,7 @@ class Keeping:
                     f"the policy has no benchmark {name!r}.{nearest(name, known)}", f"Known: {', '.join(known)}"
                 )
         wanted = keeper.wanted(checkpoint, time.time(), again=again)
-        jobs = [self._not_failed(keeper, b, spec) for b, spec in wanted if b.name in (benchmarks or known)]
+        jobs = [self.next_try(keeper, b, spec) for b, spec in wanted if b.name in (benchmarks or known)]
         made, failed = [], []
         for spec in self.run_jobs(jobs, on_event):
             outcome = keeper.collect(spec.id)
@@ -173,7 +173,7 @@ class Keeping:
             )
         return made
 
-    def _not_failed(self, keeper: Keeper, benchmark: Benchmark, spec: RunSpec) -> RunSpec:
+    def next_try(self, keeper: Keeper, benchmark: Benchmark, spec: RunSpec) -> RunSpec:
         """The same job, or where it failed or was cancelled before, the next try of it."""
         checkpoint = self.state.checkpoints[spec.lineage[EVALUATES]]
         while (folder := RunFolder(self._lab.runs_root / spec.id)).spec_file.exists():

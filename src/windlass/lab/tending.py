@@ -10,6 +10,7 @@ from windlass.records.deployment import Role, Served, Stage
 from windlass.registry.monitor import Regression
 from windlass.registry.outcomes import OutcomeLog, Tally
 from windlass.registry.promotion import serve, stage_challenger
+from windlass.registry.state import State
 from windlass.registry.tending import Findings, Tender
 from windlass.registry.trial import Move
 
@@ -36,7 +37,9 @@ class Tending:
 
     def findings(self, deployment: str) -> Findings:
         """What the outcomes so far ask for; nothing is done about it."""
-        state = self._keeping.state
+        return self._find(deployment, self._keeping.state)
+
+    def _find(self, deployment: str, state: State) -> Findings:
         line, policy = state.deployment(deployment), state.policy_of(deployment)[0]
         trial = policy
         if line.challenger is not None:  # others may have been judged by another policy since
@@ -49,39 +52,40 @@ class Tending:
         Returns what was done or is recommended, in words. What another process did first, or has in hand, is left as it
         is.
         """
-        sequence = self._keeping.state.sequence
-        if self._settled != sequence:  # whoever entered that may be dead by now
+        state = self._keeping.state
+        if self._settled != state.sequence:  # whoever entered that may be dead by now
             self._keeping.settle()
-            self._settled = sequence
-        if self._keeping.state.open_rollback(deployment) is not None:
+            self._settled, state = state.sequence, self._keeping.state
+        if state.open_rollback(deployment) is not None:
             return self._take_up(deployment)
         done: list[str] = []
         while True:
-            before = self._keeping.state.sequence
-            found = self.findings(deployment)
+            found = self._find(deployment, state)
             try:
-                words = self._move(deployment, found) if found.advice is not None else ""
+                words = self._move(deployment, found, state) if found.advice is not None else ""
             except StateError:
-                if self._keeping.state.sequence == before:
+                before, state = state, self._keeping.state
+                if state.sequence == before.sequence:
                     raise
                 continue  # another process came first
             if not words:
                 break
             self._keeping.settle()
             done.append(words)
+            state = self._keeping.state
         if found.regression is not None:
             done.append(self._answer(deployment, found.regression))
         return done
 
-    def _move(self, deployment: str, found: Findings) -> str:
+    def _move(self, deployment: str, found: Findings, state: State) -> str:
         """Take the step that a challenger's outcomes advise; an empty string where it is to wait."""
-        advice, line = found.advice, self._keeping.state.deployment(deployment)
+        advice, line = found.advice, state.deployment(deployment)
         assert advice is not None
         if advice.move is Move.WAIT:
             return ""
         challenger = str(found.challenger)
-        verdict = self._keeping.state.verdicts_of(deployment, challenger)[-1]
-        policy, _ = self._keeping.state.policies[verdict.policy]
+        verdict = state.verdicts_of(deployment, challenger)[-1]
+        policy, _ = state.policies[verdict.policy]
         registry, outcomes = self._keeping.vault.registry, self._tender(deployment)[0].end()
         stage, share = None, 0.0
         match advice.move:

@@ -256,7 +256,7 @@ class Keeper:
         vault = self.vault
         began = vault.outcomes(verdict.deployment).end()
         stage = advance(vault.registry, vault.blobs, verdict, actor=self.actor, outcomes=began)
-        self.vault.settle()
+        vault.settle()
         return stage
 
 

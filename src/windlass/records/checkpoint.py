@@ -12,7 +12,7 @@ from windlass.records.content import digest
 from windlass.records.result import decode_number, encode_number
 
 ID_LENGTH = 12
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -40,7 +40,7 @@ class Manifest:
             path = PurePosixPath(file.path)
             if path.is_absolute() or ".." in path.parts or str(path) != file.path or file.path == ".":
                 raise ValueError(f"path {file.path!r} leads out of the checkpoint")
-            if not _SHA256.fullmatch(file.sha256) or file.bytes < 0:
+            if not SHA256.fullmatch(file.sha256) or file.bytes < 0:
                 raise ValueError(f"{file.path}: {file.bytes} bytes, SHA-256 {file.sha256!r}")
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Iterable
 from typing import Annotated, Any, NamedTuple
 
@@ -81,6 +82,10 @@ def matching(pattern: str, words: str) -> Any:
     return Field(json_schema_extra={"pattern": f"^{pattern}$"}), AfterValidator(check)
 
 
+def _argv(value: Any) -> Any:
+    return tuple(shlex.split(value)) if isinstance(value, str) else value
+
+
 def parse_duration(value: Any) -> float:
     """``90``, ``"90s"``, ``"10m"``, ``"1h30m"`` -> seconds."""
     if not isinstance(value, str):
@@ -104,6 +109,8 @@ def parse_bytes(value: Any) -> int:
 Number = Annotated[float, BeforeValidator(_number)]
 Whole = Annotated[int, BeforeValidator(whole)]
 Text = Annotated[str, BeforeValidator(_text)]
+Argv = Annotated[tuple[Text, ...], BeforeValidator(_argv, json_schema_input_type=str | tuple[str, ...])]
+FunctionName = Annotated[Text, *matching(r"[\w.]+:[\w.]+", "module:function")]
 Scalar = Annotated[bool | int | float | str, BeforeValidator(_scalar)]
 Positive = Annotated[int, Field(ge=1), BeforeValidator(whole)]
 _DurationText = Annotated[str, Field(pattern=r"^\s*(\d+(\.\d+)?\s*[smhdSMHD]\s*)+$")]

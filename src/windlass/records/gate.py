@@ -4,14 +4,25 @@ a file of its own.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from windlass.records.content import digest
-from windlass.records.fields import Number, Positive, Problem, Scalar, Seconds, Strict, Text, matching, refuse
+from windlass.records.fields import (
+    Argv,
+    FunctionName,
+    Number,
+    Positive,
+    Problem,
+    Scalar,
+    Seconds,
+    Strict,
+    Text,
+    matching,
+    refuse,
+)
 
 Direction = Literal["maximize", "minimize"]
 Label = Annotated[Text, *matching(r"[A-Za-z0-9][A-Za-z0-9_\-]{0,47}", "up to 48 letters, digits, '-' and '_'")]
@@ -19,10 +30,6 @@ Share = Annotated[Number, Field(gt=0, lt=1)]
 Margin = Annotated[Number, Field(ge=0)]
 #: no number of examples shows that something has not fallen at all
 Tolerated = Annotated[Number, Field(gt=0)]
-
-
-def _argv(value: Any) -> Any:
-    return tuple(shlex.split(value)) if isinstance(value, str) else value
 
 
 class GuardMetric(Strict):
@@ -38,10 +45,8 @@ class Benchmark(Strict):
 
     name: Label
     data: Text = Field(min_length=1, description="a file or folder, relative to the policy's file")
-    command: (
-        Annotated[tuple[Text, ...], BeforeValidator(_argv, json_schema_input_type=str | tuple[str, ...])] | None
-    ) = Field(None, description="the evaluator: run as COMMAND --spec spec.json --output-dir DIR")
-    function: Annotated[Text, *matching(r"[\w.]+:[\w.]+", "module:function")] | None = Field(
+    command: Argv | None = Field(None, description="the evaluator: run as COMMAND --spec spec.json --output-dir DIR")
+    function: FunctionName | None = Field(
         None, description="the evaluator as module:function, called as function(config, run)"
     )
     options: Mapping[Text, Scalar] = Field(

@@ -8,17 +8,18 @@ dictionaries for the sake of JSON: nobody changes them.
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from windlass.errors import nearest
 from windlass.records.content import Path, digest
 from windlass.records.deciding import Agents, Autonomy, EarlyStopping, Panel, Repeats, Safety
 from windlass.records.fields import (
+    Argv,
     Bytes,
+    FunctionName,
     Name,
     Number,
     Positive,
@@ -33,10 +34,6 @@ from windlass.records.fields import (
 from windlass.records.gate import GatePolicy
 from windlass.records.parameters import Parameter
 from windlass.records.region import Constraint, Interval
-
-
-def _argv(value: Any) -> Any:
-    return tuple(shlex.split(value)) if isinstance(value, str) else value
 
 
 def _refuse_what_json_lacks(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -70,12 +67,10 @@ Nested = Annotated[Mapping[str, Any], AfterValidator(_refuse_what_json_lacks)]
 class Trainer(Strict):
     """What a job runs: exactly one of ``command``, ``function`` and ``workload``."""
 
-    command: (
-        Annotated[tuple[Text, ...], BeforeValidator(_argv, json_schema_input_type=str | tuple[str, ...])] | None
-    ) = Field(None, description="argv, or one string; run as COMMAND --spec spec.json --output-dir DIR")
-    function: Annotated[Text, *matching(r"[\w.]+:[\w.]+", "module:function")] | None = Field(
-        None, description="module:function, called as function(config, run)"
+    command: Argv | None = Field(
+        None, description="argv, or one string; run as COMMAND --spec spec.json --output-dir DIR"
     )
+    function: FunctionName | None = Field(None, description="module:function, called as function(config, run)")
     workload: Text | None = Field(None, description="a built-in workload, for example tabular")
     options: Nested = Field(default_factory=dict, description="the workload's own settings")
     data: tuple[Text, ...] = Field(

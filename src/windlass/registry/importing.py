@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from windlass.errors import DataError, nearest
+from windlass.records.checkpoint import SHA256
 from windlass.registry.scores import Scores, read
 from windlass.runs.scores import ROW_COLUMNS
 
 KEYS = ("checkpoint", "benchmark", "data_sha256", "evaluator", "source", "made_at", "examples")
 EXAMPLE_KEYS = ("id", "scores", "groups")
 CLOCKS_DIFFER_S = 300.0  #: how far ahead another machine's clock may be
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +53,7 @@ def read_import(given: Mapping[str, Any] | Path, now: float) -> Iterator[Importe
             values = _read(given) if isinstance(given, Path) else given
             _check_keys(values, KEYS, KEYS, "")
             sha256 = _text(values["data_sha256"], "data_sha256").lower()
-            if not _SHA256.fullmatch(sha256):
+            if not SHA256.fullmatch(sha256):
                 raise DataError(f"data_sha256: {sha256!r} is no SHA-256: 64 hex digits")
             texts = {key: _text(values[key], key) for key in ("checkpoint", "benchmark", "evaluator", "source")}
             made = _time(values["made_at"], now)

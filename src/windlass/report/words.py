@@ -13,6 +13,7 @@ from windlass.records.run import RUN_ID, RunRecord, Status
 from windlass.records.study import Study
 from windlass.report.blocks import Cells, Mono, RunId
 from windlass.runs.text import number, one_line, show
+from windlass.runs.text import size as size
 
 VALUE = 160  #: characters of one value
 
