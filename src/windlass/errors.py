@@ -79,6 +79,26 @@ class Diverged(WindlassError):
     """Raised by training code to end a run as ``failed`` with kind ``diverged``."""
 
 
+class PreflightError(WindlassError):
+    """What was asked cannot be trained here; nothing was trained. ``code`` names the check, as in ``model.missing``."""
+
+    exit_code = 3
+
+    def __init__(self, code: str, message: str, next_step: str = "") -> None:
+        super().__init__(f"{message} [{code}]", next_step)
+        self.code = code
+
+
+class Preempted(WindlassError):
+    """Raised by training code that was asked to end and has saved its state: a new attempt goes on from there."""
+
+    exit_code = 143
+
+
+class Unhealthy(WindlassError):
+    """A training came to its end, and a health gate refuses what came out; the message has every gate that does."""
+
+
 class DriftError(WindlassError):
     """A replay did not reproduce its run."""
 

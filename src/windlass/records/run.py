@@ -49,12 +49,16 @@ class FailureKind(StrEnum):
     KILLED = "killed"  #: ended by a signal that Windlass did not send
     DIVERGED = "diverged"  #: said so, or a required metric is NaN or infinite
     INVALID_RESULT = "invalid_result"  #: exit code 0, but no single valid result
+    PREFLIGHT = "preflight"  #: exit code 3: what was asked cannot be trained here; nothing was trained
+    PREEMPTED = "preempted"  #: exit code 143: asked to end, saved its state, and can go on from there
+    UNHEALTHY = "unhealthy"  #: trained to its end, and a health gate refuses the outcome
+    BUDGET = "budget"  #: ran past its budget of tokens
     LOST = "lost"  #: its supervisor vanished; nobody knows how it ended
 
     @property
     def resumable(self) -> bool:
         """Whether a new attempt may continue the run's curves."""
-        return self in (FailureKind.LOST, FailureKind.KILLED)
+        return self in (FailureKind.LOST, FailureKind.KILLED, FailureKind.PREEMPTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

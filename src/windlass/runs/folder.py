@@ -131,6 +131,11 @@ class RunFolder:
         return self.path / "checkpoint"
 
     @property
+    def state(self) -> Path:
+        """What a new attempt goes on from, written by the trainer; a run that leaves one can be resumed."""
+        return self.path / "state"
+
+    @property
     def summary_file(self) -> Path:
         return self.path / "SUMMARY.md"
 

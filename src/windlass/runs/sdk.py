@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from windlass.errors import Diverged, NotFound, StateError, WindlassError
+from windlass.errors import Diverged, NotFound, PreflightError, Preempted, StateError, Unhealthy, WindlassError
 from windlass.records.content import canonical
 from windlass.records.result import LOGGED, Result, parse_result
 from windlass.records.run import Artifact, Exit, Failure, FailureKind, RunSpec, make_run_id
@@ -31,6 +31,11 @@ from windlass.runs.journal import Journal, tell
 from windlass.runs.lease import Heartbeat, Holder, Lease, claim, holder, take_over
 from windlass.settings import SETTINGS_FILE, find_lab, job_run_dir, lay_out, load_settings
 
+FAILURE_OF = {
+    PreflightError: FailureKind.PREFLIGHT,
+    Preempted: FailureKind.PREEMPTED,
+    Unhealthy: FailureKind.UNHEALTHY,
+}
 CAPTURE_S = 2.0  #: how long the end of a script waits for its environment to be written down
 
 
@@ -392,6 +397,8 @@ def describe_failure(error: BaseException) -> Failure:
         kind = FailureKind.DIVERGED
     elif isinstance(error, MemoryError):
         kind = FailureKind.OUT_OF_MEMORY
+    elif isinstance(error, (PreflightError, Preempted, Unhealthy)):
+        kind = FAILURE_OF[type(error)]
     message = error.message if isinstance(error, WindlassError) else f"{type(error).__name__}: {error}"
     return Failure(kind=kind, message=message, traceback="".join(traceback.format_exception(error)))
 
