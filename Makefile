@@ -1,10 +1,10 @@
-# make demo | test | lint | bench
+# make demo | demo-rlvr | demo-orpo | test | lint | bench
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: demo test lint bench setup clean
+.PHONY: demo demo-rlvr demo-orpo test lint bench setup setup-training clean
 
 setup: $(VENV)/.installed
 
@@ -16,10 +16,24 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+setup-training: $(VENV)/.installed-training
+
+$(VENV)/.installed-training: $(VENV)/.installed
+	@echo "Installing what trains language models: torch, transformers, trl, peft (two minutes, once) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch==2.13.0
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,training,lightning]'
+	@touch $@
+
 demo: setup
 	@$(BIN)/python examples/demo.py
 
-test: setup
+demo-rlvr: setup-training
+	@$(BIN)/python examples/rlvr/demo.py
+
+demo-orpo: setup-training
+	@$(BIN)/python examples/orpo/demo.py
+
+test: setup-training
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: setup

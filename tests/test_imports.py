@@ -26,13 +26,17 @@ ALLOWED = {
     "jobs": {"records", "runs", "store"},
     "loop": {"agents", "history", "worldmodel", "space", "jobs", "registry", "runs", "store", "records"},
     "report": {"records", "runs", "store"},
+    "sandbox": set(),
+    "verifiers": {"records", "sandbox"},
+    "datasets": {"records"},
     "lab": {
+        *("datasets", "verifiers", "sandbox", "training"),
         *("records", "space", "runs", "store", "worldmodel", "history", "agents", "registry", "jobs", "loop"),
         *("report", "workloads", "settings"),
     },
-    "cli": {"lab", "report", "records"},
+    "cli": {"lab", "report", "records", "datasets", "verifiers"},
     "api": {"lab", "report", "records"},
-    "training": {"records", "runs"},
+    "training": {"records", "runs", "datasets", "verifiers", "sandbox", "settings"},
     "workloads": {"records", "runs"},
 }
 THIRD_PARTY = {

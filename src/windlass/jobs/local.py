@@ -34,7 +34,11 @@ from windlass.runs.lease import Lease, claim, open_holder, read_lease
 ROOT = Path(__file__).parents[2]
 LAUNCH = "from windlass.jobs.launcher import main; main()"
 #: one thread in the parent: it forks; and as many processes as slots do not fight over the cores
-PINNED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS")
+PINNED = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"),
+    "POLARS_MAX_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pyarrow's allocator, wherever scikit-learn finds pandas
+}
 LAUNCHES = 3  #: launchers that may die while they start one job, before the job is given up
 
 
@@ -51,7 +55,7 @@ class Launcher:
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, *flags, "-c", f"import sys; {where}; {LAUNCH}", str(theirs.fileno()), *preload],
-                env={**env, **dict.fromkeys(PINNED, "1")} if preload else dict(env),
+                env={**env, **PINNED} if preload else dict(env),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

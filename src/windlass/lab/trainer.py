@@ -14,9 +14,8 @@ from windlass.records.run import Limits, RunSpec
 from windlass.records.study import Study
 from windlass.registry.evaluating import training_fingerprint
 from windlass.runs.source import absolute_command, command_digest, function_digest, installed_digest
-from windlass.workloads import workload
+from windlass.workloads import workload, workload_of
 
-WORKLOADS = "windlass.workloads."
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -67,9 +66,9 @@ def code_and_data(
 
     Raises StudyError where the module is not there, DataError where the data cannot be read.
     """
-    if function is not None and function.startswith(WORKLOADS) and "workload" in config:
-        chosen = workload(function.removeprefix(WORKLOADS).partition(".")[0])
-        code = digest([__version__, installed_digest(function)])
+    chosen = workload_of(function)
+    if chosen is not None and "workload" in config:
+        code = digest([__version__, *map(installed_digest, chosen.code)])
         return {"code": code, **chosen.fingerprints(config["workload"])}
     if function is None:
         code = command_digest(command, folder)

@@ -1,4 +1,4 @@
-"""ON WHAT: the built-in workloads, one folder each: ``workload.py`` is its door for the lab, ``run.py`` for the job.
+"""ON WHAT: the built-in workloads, one folder each: ``workload.py`` is its door for the lab, another module the job's.
 
 The door loads no training library.
 """
@@ -14,7 +14,11 @@ from windlass.errors import StudyError, nearest
 from windlass.records.content import flatten
 
 #: workload name -> the module whose ``WORKLOAD`` it is
-_DOORS = {"tabular": "windlass.workloads.tabular.workload"}
+_DOORS = {
+    "tabular": "windlass.workloads.tabular.workload",
+    "orpo": "windlass.training.orpo.workload",
+    "rlvr": "windlass.training.rlvr.workload",
+}
 
 
 class Workload(Protocol):
@@ -23,6 +27,7 @@ class Workload(Protocol):
     name: str
     function: str  #: ``module:function``, the trainer
     preload: tuple[str, ...]  #: modules worth a study's ``trainer.preload``
+    code: tuple[str, ...]  #: modules; the Python files in their folders are the trainer's code
 
     def options(self, given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         """The options of a study file, checked and with paths made absolute (they are relative to ``folder``).
@@ -51,6 +56,13 @@ def workload(name: str) -> Workload:
     if name not in _DOORS:
         raise StudyError(f"there is no workload {name!r}.{nearest(name, _DOORS)}", f"Workloads: {', '.join(_DOORS)}")
     return cast(Workload, importlib.import_module(_DOORS[name]).WORKLOAD)
+
+
+def workload_of(function: str | None) -> Workload | None:
+    """The workload whose trainer a function is."""
+    found = [name for name, door in _DOORS.items() if function and function.startswith(door.removesuffix("workload"))]
+    chosen = workload(found[0]) if found else None
+    return chosen if chosen is not None and chosen.function == function else None
 
 
 def complete(study: Mapping[str, Any], folder: Path) -> dict[str, Any]:

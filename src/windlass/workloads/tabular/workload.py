@@ -23,6 +23,7 @@ class Tabular:
     name = "tabular"
     function = "windlass.workloads.tabular.run:train"
     preload = ("windlass.workloads.tabular.run",)
+    code = ("windlass.workloads.tabular.run",)
 
     def options(self, given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         options = read_options(given)
