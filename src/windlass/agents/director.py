@@ -90,8 +90,13 @@ def _by_rule(
     situation: Situation, mode: Mode, number: int, present: Sequence[str], given: Mapping[str, int]
 ) -> tuple[str, str] | None:
     """A proposer with a reason of its own to have this decision, and that reason."""
-    if number == 1 and "baseline" in present and situation.baseline_is_complete:
-        return "baseline", "the baseline first, so that every gain is measured against it"
+    if "baseline" in present and situation.baseline_is_complete and not given.get("baseline"):
+        made = sum(decision.proposal.proposer == "baseline" for decision in situation.decided)
+        if number == 1:
+            return "baseline", "the baseline first, so that every gain is measured against it"
+        if 0 < made < situation.study.baseline_runs:
+            text = f"the baseline again, {made + 1} of {situation.study.baseline_runs}"
+            return "baseline", f"{text}: the spread of its runs is the noise that a gain has to exceed"
     if mode is not Mode.EXPLOIT:
         return None
     left, saturated = _left(situation), _saturated(situation)

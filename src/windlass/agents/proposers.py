@@ -28,14 +28,17 @@ AS_SAFE = 0.9  #: how likely it has to succeed, as a share of the safest in the 
 
 
 class Baseline:
-    """The study's baseline as it is, once."""
+    """The study's baseline as it is: once, or ``Study.baseline_runs`` times with different seeds."""
 
     name: ClassVar[str] = "baseline"
 
     def propose(self, situation: Situation, numbers: Sequence[int]) -> list[Proposal]:
-        if not numbers or situation.decided or not situation.baseline_is_complete:
+        if not numbers or not situation.baseline_is_complete:
             return []
         start = values_of(situation.space, situation.study.baseline) or {}
+        made = [d.run_id for d in situation.decided if d.proposal.proposer == self.name]
+        if situation.decided:
+            return [self._again(start, made[0], len(made) + 1)] if made and made[0] is not None else []
         return [
             Proposal(
                 values={},
@@ -44,6 +47,15 @@ class Baseline:
                 evidence={"values": start},
             )
         ]
+
+    def _again(self, start: Values, first: str, count: int) -> Proposal:
+        return Proposal(
+            values=dict(start),
+            proposer=self.name,
+            repeats=first,
+            reason=f"run {count} of the baseline, with a seed of its own: how far its runs differ is the noise",
+            evidence={"values": start},
+        )
 
 
 class Explorer:

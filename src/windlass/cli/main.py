@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from windlass import __version__
-from windlass.cli import approvals, audit, checkpoints, deployments, evaluations, promotion, runs, studies
+from windlass.cli import approvals, audit, checkpoints, deployments, evaluations, promotion, runs, studies, train
 from windlass.cli.show import json_out, out, say
 from windlass.errors import WindlassError
 
@@ -39,6 +39,7 @@ app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(evaluations.app, name="evaluations")
 app.add_typer(deployments.app, name="deployments")
 app.add_typer(audit.app, name="audit")
+app.add_typer(train.app, name="train")
 
 
 @app.callback(invoke_without_command=True)

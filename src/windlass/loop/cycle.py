@@ -21,6 +21,7 @@ from windlass.loop.keeping import Challengers
 from windlass.loop.stopping import EarlyStopper
 from windlass.records.content import digest
 from windlass.records.decision import Approval, Decision
+from windlass.records.ranking import noise_floor
 from windlass.records.run import Failure, FailureKind, RunRecord, RunSpec, Status
 from windlass.records.study import Study
 from windlass.space.generate import ConfigGenerator
@@ -74,6 +75,19 @@ class Bench:
         if self._progress is None:
             self._progress = review(self.study, list(self.history.values()))
         return self._progress
+
+    @property
+    def challenger(self) -> RunRecord | None:
+        """The run that goes before the gate next: the best one, where its gain on the baseline exceeds the noise."""
+        placed = self.progress.standings
+        if self.study.baseline_runs < 2:
+            return placed[0].run if placed else None
+        first = {d.run_id for d in self.decided if d.proposal.proposer == "baseline"}
+        floor = noise_floor(self.study, self.history.values())
+        if floor is None and all(self.history[i].status.terminal for i in first if i in self.history):
+            return placed[0].run if placed and not len(first) < self.study.baseline_runs else None
+        won = (one.run for one in placed if one.run.id in first or (floor is not None and floor.won(one)))
+        return next(won, None)
 
     @property
     def unanswered(self) -> list[Decision]:

@@ -129,7 +129,7 @@ def drive(
         for decision, answer in hear(bench) if bench.unanswered else ():
             fruitless = 0
             yield Answered(decision, answer)
-        if bench.challengers and (best := bench.progress.best) and not pause.asked:
+        if bench.challengers and (best := bench.challenger) and not pause.asked:
             yield from bench.challengers.consider(best)
         unanswered = bench.unanswered
         now = replace(record, active_s=before + clock() - began)

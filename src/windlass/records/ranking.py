@@ -15,6 +15,8 @@ from windlass.records.content import digest
 from windlass.records.run import RunRecord, Status
 from windlass.records.study import Study
 
+SIGMAS = 2.0  #: a gain on the baseline of no more than this many standard deviations is noise
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
@@ -29,6 +31,39 @@ class Standing:
     def score(self) -> float:
         """What it is ranked by."""
         return self.mean - self.error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseFloor:
+    """What runs of the baseline, alike but for their seed, differ by: a gain within ``SIGMAS`` of it is no win."""
+
+    runs: tuple[RunRecord, ...]  #: of the baseline, by number
+    mean: float  #: of ``Study.score``
+    sd: float  #: sample standard deviation
+
+    def sigmas(self, score: float) -> float:
+        """How far a score lies above the baseline's mean, in standard deviations; infinite where there is no noise."""
+        gain = score - self.mean
+        return gain / self.sd if self.sd > 0 else math.copysign(math.inf, gain) if gain else 0.0
+
+    def won(self, standing: Standing) -> bool:
+        """Whether a config's mean is a win over the baseline, and not its noise."""
+        return self.sigmas(standing.mean) > SIGMAS
+
+
+def noise_floor(study: Study, runs: Iterable[RunRecord]) -> NoiseFloor | None:
+    """Of a study that runs its baseline more than once; None before two of its runs have a score."""
+    ordered = sorted(runs, key=lambda run: (run.number or 0, run.id))
+    if study.baseline_runs < 2 or not ordered:
+        return None
+    key = _config_of(ordered[0])
+    scored = [(counted_score(study, run), run) for run in ordered if _config_of(run) == key]
+    counted = [(score, run) for score, run in scored if score is not None][: study.baseline_runs]
+    if len(counted) < 2:
+        return None
+    mean = math.fsum(score for score, _ in counted) / len(counted)
+    variance = math.fsum((score - mean) ** 2 for score, _ in counted) / (len(counted) - 1)
+    return NoiseFloor(runs=tuple(run for _, run in counted), mean=mean, sd=math.sqrt(variance))
 
 
 def counted_score(study: Study, run: RunRecord) -> float | None:
@@ -65,8 +100,12 @@ def _grouped(study: Study, runs: Iterable[RunRecord]) -> dict[str, list[tuple[fl
     groups: dict[str, list[tuple[float, RunRecord]]] = {}
     for run in runs:
         if (score := counted_score(study, run)) is not None:
-            groups.setdefault(run.fingerprints.get("config") or digest(run.config), []).append((score, run))
+            groups.setdefault(_config_of(run), []).append((score, run))
     return groups
+
+
+def _config_of(run: RunRecord) -> str:
+    return run.fingerprints.get("config") or digest(run.config)
 
 
 def _pooled(groups: Iterable[list[tuple[float, RunRecord]]]) -> float | None:

@@ -130,7 +130,7 @@ class Stop(Strict):
 
 
 #: keys that say how a study is run, not what it asks
-TERMS = ("budget", "stop", "repeats", "autonomy", "panel", "safety", "agents", "gate")
+TERMS = ("budget", "stop", "repeats", "baseline_runs", "autonomy", "panel", "safety", "agents", "gate")
 
 
 class Study(Strict):
@@ -149,6 +149,11 @@ class Study(Strict):
     stop: Stop = Stop()
     early_stopping: EarlyStopping | None = None
     repeats: Repeats = Field(default=3, description="runs of one config, at most, to tell good configs from lucky runs")
+    baseline_runs: Positive = Field(
+        default=1,
+        description="runs of the baseline, before anything else; from two on, a gain within two standard deviations of"
+        " their spread is no win, and does not go before the gate",
+    )
     autonomy: Autonomy = Field(
         default="auto",
         description="who approves runs. manual: a person; semi: a person the risky ones; auto: the lab",
@@ -168,6 +173,9 @@ class Study(Strict):
         return self
 
     def _contradictions(self) -> Iterable[Problem]:
+        if self.baseline_runs > self.repeats:
+            text = f"the baseline runs {self.baseline_runs} times, and no config more than 'repeats', {self.repeats}, times"
+            yield Problem(("baseline_runs",), text)
         names = [c.name for c in self.constraints]
         for i, name in enumerate(names):
             if name in names[:i]:
