@@ -123,7 +123,7 @@ def test_a_trainer_that_starts_anew_instead_of_going_on_is_told_so(tmp_path: Pat
 import random
 os.makedirs("state", exist_ok=True)
 open("state/any", "w").write("x")
-for step in range(100):
+for step in range(250):
     log(step, loss=1.0)
     time.sleep(0.005)
 print(json.dumps({"metrics": {"loss": random.random()}, "identity": spec["identity"]}))

@@ -13,7 +13,21 @@ import typer
 from rich.markup import escape
 
 from windlass import __version__
-from windlass.cli import approvals, audit, checkpoints, deployments, evaluations, promotion, runs, studies, train
+from windlass.cli import (
+    approvals,
+    audit,
+    checkpoints,
+    deployments,
+    evaluations,
+    preferences,
+    promotion,
+    runs,
+    studies,
+    tasks,
+    train,
+    trainers,
+    verifiers,
+)
 from windlass.cli.show import json_out, out, say
 from windlass.errors import WindlassError
 
@@ -40,6 +54,10 @@ app.add_typer(evaluations.app, name="evaluations")
 app.add_typer(deployments.app, name="deployments")
 app.add_typer(audit.app, name="audit")
 app.add_typer(train.app, name="train")
+app.add_typer(trainers.app, name="trainers")
+app.add_typer(preferences.app, name="preferences")
+app.add_typer(verifiers.app, name="verifiers")
+app.add_typer(tasks.app, name="tasks")
 
 
 @app.callback(invoke_without_command=True)

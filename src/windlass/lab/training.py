@@ -175,6 +175,7 @@ def _study(name: str, order: TrainingOrder, program: Program) -> dict[str, Any]:
                 "validation": "data/validation.jsonl",
                 "model": model,
             },
+            "preload": list(workload(order.program).preload),
         },
         **({"baseline": dict(order.parameters)} if order.parameters else {}),
         "budget": budget,
@@ -209,11 +210,13 @@ def _splits(order: TrainingOrder, program: Program) -> dict[str, list[Any]]:
     main = order.data
     if order.data.is_dir():
         main = order.data / "train.jsonl"
+        _check_export(order.data)
         files = {name: given or order.data / f"{name}.jsonl" for name, given in files.items()}
     rows: dict[str, list[Any]] = {name: _read(program, file) for name, file in files.items() if file is not None}
     rest = _read(program, main)
-    missing = {name: share for name, share in SHARES.items() if name not in rows}
-    assigned = split([row.content for row in rest], missing)
+    left = {name: share for name, share in SHARES.items() if name not in rows}
+    missing = {name: share / sum(left.values()) for name, share in left.items()}
+    assigned = split([_call(program, "together", row) for row in rest], missing)
     for name in missing:
         rows[name] = [row for row, where in zip(rest, assigned, strict=True) if where == name]
     if empty := [name for name in SHARES if not rows[name]]:
@@ -224,14 +227,26 @@ def _splits(order: TrainingOrder, program: Program) -> dict[str, list[Any]]:
     seen: dict[str, tuple[str, str]] = {}
     for name in SHARES:
         for row in rows[name]:
-            other = seen.setdefault(row.content, (name, row.id))
+            other = seen.setdefault(_call(program, "together", row), (name, row.id))
             if other[0] != name:
                 raise DataError(
-                    f"{row.id!r} in the {name} split is {other[1]!r} in the {other[0]} split: what is evaluated on must"
-                    " not be trained on",
+                    f"{row.id!r} in the {name} split asks what {other[1]!r} in the {other[0]} split does: what is"
+                    " evaluated on must not be trained on",
                     f"Remove it from one of the files, or give one file and let {program.rows} be divided.",
                 )
     return {name: rows[name] for name in SHARES}
+
+
+def _check_export(folder: Path) -> None:
+    """An exported folder of pairs is as its manifest says. Raises DataError."""
+    from windlass.datasets.export import MANIFEST_FILE
+    from windlass.datasets.verify import verify
+
+    if (folder / MANIFEST_FILE).is_file() and not (found := verify(folder)).sound:
+        raise DataError(
+            f"{folder} is not as it was exported: {next(f for f in found.findings if not f.note)}",
+            f"windlass preferences verify {folder}",
+        )
 
 
 def _read(program: Program, file: Path) -> list[Any]:
