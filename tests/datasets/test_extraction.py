@@ -1,4 +1,4 @@
-"""Extraction: requests find their responses by id in any order, and every event is in a trace or dropped for a reason."""
+"""Extraction: requests find their responses by id in any order, and no event is lost without a reason."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from windlass.datasets.events import FIELDS
 from windlass.datasets.extraction import Extraction, Reason, extract
 from windlass.datasets.traces import read_traces, write_traces
 from windlass.errors import DataError
@@ -102,6 +103,20 @@ def test_nothing_is_lost_without_a_reason(tmp_path_factory: pytest.TempPathFacto
     if found.traces:
         write_traces(folder / "traces.jsonl", found.traces)
         assert tuple(one for _, one in read_traces(folder / "traces.jsonl")) == found.traces
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=9), inner, max_size=2),
+    max_leaves=4,
+).filter(lambda value: "Infinity" not in json.dumps(value))
+NAMES = sorted({path.split(".")[0] for paths in FIELDS.values() for path in paths} | {"resourceSpans"})
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(NAMES), ANY, max_size=6), min_size=1, max_size=4))
+def test_no_event_breaks_it(tmp_path_factory: pytest.TempPathFactory, events: list[Any]) -> None:
+    found = extracted(tmp_path_factory.mktemp("log"), *map(json.dumps, events))
+    write_traces(tmp_path_factory.mktemp("log") / "traces.jsonl", found.traces)
 
 
 def test_a_request_id_that_is_used_again(tmp_path: Path) -> None:
@@ -223,6 +238,9 @@ TIMES = [
     (1763632800000, 1763632800020, 20.0),
     (1763632800000000, 1763632800020000, 20.0),
     ("1763632800000000000", "1763632800012000000", 12.0),
+    ("1712011000000", "1712011000500", 500.0),  # not the year 1712
+    ("1763632800.25", "1763632800.5", 250.0),
+    ("20261120", "2026-11-21", 86_400_000.0),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Tasks: every shape of file is read alike, everything wrong is told with its row, a fingerprint is of content alone."""
+"""Tasks: every shape of file is read alike, what is wrong is told with its row, a fingerprint is of content alone."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ WRONG = [
     ({"id": "x", "toolName": "t", "tool_name": "u"}, "'tool_name' is there in two spellings"),
     ({"id": "x", "prompt": "p", "source": "a", "metadata": {"source": "b"}}, "'source' is 'a', and 'b' in 'metadata'"),
     ({"id": "x", "prompt": "p", "metadata": [1]}, "'metadata'"),
-    (["x"], "a row is a JSON object, not [\"x\"]"),
+    (["x"], 'a row is a JSON object, not ["x"]'),
     (3, "a row is a JSON object, not 3"),
 ]
 
@@ -127,7 +127,10 @@ BROKEN = [
     (b'{"id": "x", "prompt": "\\ud83d"}', "a text has half of a surrogate pair"),
     (b'{"id": "x", "prompt": "\xff"}', "no UTF-8 text: byte 24 is 0xff"),
     (b"[" * 100_000, "JSON that is nested more than 100 levels deep"),
-    (b'{"id": "x", "prompt": "p", "expected": ' + b"[" * 100 + b"]" * 100 + b"}", "JSON that is nested more than 100 levels deep"),
+    (
+        b'{"id": "x", "prompt": "p", "expected": ' + b"[" * 100 + b"]" * 100 + b"}",
+        "JSON that is nested more than 100 levels deep",
+    ),
     (b"hello", "no JSON"),
 ]
 
@@ -195,11 +198,15 @@ def test_recorded_rewards_contradict_each_other_only_for_one_completion(tmp_path
         return {"id": name, "prompt": "p", "expected": completion, "verifier": {"kind": "recorded", "reward": reward}}
 
     assert len(read_tasks(written(tmp_path / "t", lines([seen("a", "x", 0.1), seen("b", "y", 0.9)])))) == 2
-    assert "row 2: expects 0.9, and row 1 0.1" in refused(tmp_path / "t", lines([seen("a", "x", 0.1), seen("b", "x", 0.9)]))
+    assert "row 2: expects 0.9, and row 1 0.1" in refused(
+        tmp_path / "t", lines([seen("a", "x", 0.1), seen("b", "x", 0.9)])
+    )
 
 
 def test_rewards_without_a_completion_are_observations(tmp_path: Path) -> None:
-    rows = [{"id": f"{i}", "toolName": "search", "reward": r, "scenarioId": f"s{i}"} for i, r in enumerate((0.5, 0.5, 1))]
+    rows = [
+        {"id": f"{i}", "toolName": "search", "reward": r, "scenarioId": f"s{i}"} for i, r in enumerate((0.5, 0.5, 1))
+    ]
     assert len(read_tasks(written(tmp_path / "t", lines(rows)))) == 3
     assert "row 4: the same task as row 1" in refused(tmp_path / "t", lines([*rows, {**rows[0], "id": "9"}]))
 
@@ -270,7 +277,11 @@ def test_a_fingerprint_is_of_content_not_of_order_or_ids(tasks: list[Task], rand
     renamed = [task.model_copy(update={"id": f"new {i}"}) for i, task in enumerate(shuffled)]
     assert fingerprint(renamed) == fingerprint(tasks)
     first, *rest = tasks
-    for change in ({"prompt": first.prompt + "?"}, {"expected": [first.expected]}, {"metadata": {"changed": len(tasks)}}):
+    for change in (
+        {"prompt": first.prompt + "?"},
+        {"expected": [first.expected]},
+        {"metadata": {"changed": len(tasks)}},
+    ):
         assert fingerprint([first.model_copy(update=change), *rest]) != fingerprint(tasks)
     assert fingerprint(rest) != fingerprint(tasks)
 

@@ -7,7 +7,6 @@ Fields are found by :data:`FIELDS` or by what a user names instead. OpenTelemetr
 from __future__ import annotations
 
 import datetime
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from windlass.datasets.rows import snake
+from windlass.datasets.rows import shown, snake
 from windlass.datasets.traces import TaskOutcome
 from windlass.errors import DataError, nearest
 
@@ -113,7 +112,7 @@ class Reader:
         self._fields = fields
 
     def read(self, row: int, raw: Mapping[str, Any]) -> Event:
-        """Raises ValueError on an id, a name or a time that is none."""
+        """Raises ValueError or OverflowError on an id, a name or a time that is none."""
         event = {snake(key): value for key, value in raw.items()}
         if isinstance(event.get("attributes"), list):
             event["attributes"] = _attributes(event["attributes"])
@@ -186,7 +185,7 @@ def outcome(event: Event) -> TaskOutcome:
     for meant, words in _STATUS.items():
         if word in words:
             return meant
-    raise ValueError(f"the status {status!r} is neither success, partial nor fail")
+    raise ValueError(f"the status {shown(status)} is neither success, partial nor fail")
 
 
 def duration(first: Event, last: Event) -> float | None:
@@ -194,7 +193,7 @@ def duration(first: Event, last: Event) -> float | None:
     for event in (last, first):
         if (value := event.found.get("duration_ms")) is not None:
             if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ValueError(f"the duration {value!r} is no number")
+                raise ValueError(f"the duration {shown(value)} is no number")
             return float(value)
     end = _milliseconds(last.found["end"]) if "end" in last.found else last.time if last is not first else None
     if first.time is None or end is None:
@@ -249,26 +248,23 @@ def _name(found: Mapping[str, Any], name: str) -> str | None:
     if value is None or value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise ValueError(f"{name} is {json.dumps(value, ensure_ascii=False)[:60]}, which is no name")
+        raise ValueError(f"{name} is {shown(value)}, which is no name")
     return str(value)
 
 
 def _milliseconds(value: Any) -> float:
     """ISO 8601, or a number since the epoch whose size tells its unit: s, ms, us or ns. Raises ValueError."""
     if isinstance(value, str):
-        try:
-            moment = datetime.datetime.fromisoformat(value)
-        except ValueError:
-            pass
+        if re.fullmatch(r"\d{9,20}(?:\.\d{1,9})?", value):
+            value = float(value) if "." in value else int(value)
         else:
-            zone = moment.tzinfo or datetime.UTC
-            return moment.replace(tzinfo=zone).timestamp() * 1e3
-        try:
-            value = int(value) if value.isdecimal() else float(value)
-        except ValueError:
-            raise ValueError(f"{value!r} is no time") from None
+            try:
+                moment = datetime.datetime.fromisoformat(value)
+            except ValueError:
+                raise ValueError(f"{shown(value)} is no time") from None
+            return moment.replace(tzinfo=moment.tzinfo or datetime.UTC).timestamp() * 1e3
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no time")
+        raise ValueError(f"{shown(value)} is no time")
     for limit, factor in ((1e11, 1e3), (1e14, 1.0), (1e17, 1e-3)):
         if abs(value) < limit:
             return value * factor

@@ -135,7 +135,7 @@ class _Pairing:
                 continue
             try:
                 event = reader.read(row, raw)
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 self.drop(Reason.VALUES, str(error), row)
                 continue
             match event.kind:
@@ -178,7 +178,7 @@ class _Pairing:
                 self.drop(Reason.NO_TOOL, "", *rows)
                 return
             self._traces.append(self._trace(tool, request, response))
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             self.drop(Reason.VALUES, str(error), *rows)
             return
         self._pairs += request is not response

@@ -34,6 +34,7 @@ from windlass.datasets.traces import Trace
 
 KINDS = ("EMAIL", "KEY", "SECRET", "IP", "PHONE", "CARD")
 _PLACEHOLDER = re.compile(rf"\[({'|'.join(KINDS)})_([1-9]\d{{0,8}})\]")
+_REPLACED = re.compile(rf"(?:[A-Za-z]+ )?{_PLACEHOLDER.pattern}")  #: also with the scheme: "Bearer [KEY_1]"
 
 
 class Count(NamedTuple):
@@ -49,6 +50,7 @@ class Deidentifier:
         self._numbers: dict[str, dict[bytes, int]] = {kind: {} for kind in KINDS}
         self._taken = dict.fromkeys(KINDS, 0)
         self._found: Counter[str] = Counter()
+        self._plain: set[str] = set()  #: short texts, such as the names of fields, in which nothing is
 
     @property
     def counts(self) -> dict[str, Count]:
@@ -91,8 +93,12 @@ class Deidentifier:
 
     def text(self, text: str) -> str:
         """What is replaced may bring together what was apart, so this goes on until nothing is found."""
+        if text in self._plain:
+            return text
         while (cleaned := self._once(text)) != text:
             text = cleaned
+        if len(text) <= 40 and len(self._plain) < 10_000:
+            self._plain.add(text)
         return text
 
     def _once(self, text: str) -> str:
@@ -143,7 +149,7 @@ def clean_traces(
 ) -> tuple[list[Trace], dict[str, Count]]:
     """The traces without what identifies, and what was replaced by kind. Labels and numbers stay; ids stay different.
 
-    ``on_done`` is called with how many are done, and of how many.
+    ``on_done`` is called now and then with how many are done, and of how many.
     """
     deidentifier = Deidentifier()
     rows = [trace.model_dump(exclude={"labels"}) for trace in traces]
@@ -156,7 +162,7 @@ def clean_traces(
             found["id"] += "#"
         ids.add(found["id"])
         cleaned.append(trace.model_copy(update=found))
-        if on_done:
+        if on_done and (done % 100 == 0 or done == len(traces)):
             on_done(done, len(traces))
     return cleaned, deidentifier.counts
 
@@ -194,7 +200,7 @@ def _words(name: str) -> list[str]:
 
 
 def _holds_secret(value: str) -> bool:
-    return bool(value.strip()) and not (_PLACEHOLDER.fullmatch(value) or _STANDS_FOR.fullmatch(value.strip()))
+    return bool(value.strip()) and not (_REPLACED.fullmatch(value) or _STANDS_FOR.fullmatch(value.strip()))
 
 
 # Rules: what a kind of thing looks like ------------------------------------------------------------------------------

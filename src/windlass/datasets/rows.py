@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from windlass.errors import DataError, nearest
 
 MOST_TOLD = 20  #: problems that an error lists
+_TOLD = 1 << 20  #: bytes between two words on how far reading is
 DEEPEST = 100  #: levels of a row: more cannot be handled safely everywhere
 
 OnBytes = Callable[[int], object]  #: called with how many more bytes were read
@@ -102,9 +103,12 @@ def _is_json(line: bytes) -> bool:
 
 def _lines(path: Path, problems: Problems, on_bytes: OnBytes | None) -> Iterator[tuple[int, Any]]:
     with path.open("rb") as file:
+        read = 0
         for number, line in enumerate(file, 1):
-            if on_bytes:
-                on_bytes(len(line))
+            read += len(line)
+            if on_bytes and read >= _TOLD:
+                on_bytes(read)
+                read = 0
             if line.strip():
                 try:
                     value = parse(line)
@@ -112,6 +116,8 @@ def _lines(path: Path, problems: Problems, on_bytes: OnBytes | None) -> Iterator
                     problems.add(number, str(error))
                     continue
                 yield number, value
+        if on_bytes and read:
+            on_bytes(read)
 
 
 def _content(path: Path, value: Any, within: str) -> Content:
