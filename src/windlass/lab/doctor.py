@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from windlass import sandbox
 from windlass.errors import NotFound, StoreError, WindlassError
 from windlass.lab.lock import holder
 from windlass.lab.upkeep import LEFTOVER_S, clear_leftovers, tidy
@@ -60,12 +61,18 @@ def _check_machine() -> Iterable[Check]:
         ("tabular", "sklearn", "the tabular workload"),
         ("report", "plotly", "report.html"),
         ("agents", "pydantic_ai", "language model"),
+        ("train", "torch", "training of language models"),
+        ("trl", "trl", "ORPO, nor RLVR by TRL"),
     )
     for extra, module, use in extras:
         if find_spec(module):
             yield Check(Level.OK, f"extra '{extra}' is installed")
         else:
             yield Check(Level.NOTE, f"extra '{extra}' is missing: no {use}", f"pip install 'windlass[{extra}]'")
+    try:
+        yield Check(Level.OK, f"code that a model wrote would run in a sandbox: {sandbox.available()}")
+    except sandbox.SandboxUnavailable as error:
+        yield Check(Level.NOTE, error.message, error.next_step)
 
 
 def _check_folder(lab: Path) -> Iterable[Check]:
