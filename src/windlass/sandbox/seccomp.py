@@ -79,9 +79,8 @@ TRUNCATE = {"truncate": (76, 45)}
 CLONE, CLONE3, PRCTL, IOCTL, FCNTL = (56, 220), (435, 435), (157, 167), (16, 29), (72, 25)
 PRLIMIT64, SOCKETPAIR, SENDTO = (302, 261), (53, 199), (44, 206)
 NEW_NAMESPACES = 0x7E020000
-#: of prctl: names (15, 16), not to be read by others (4), questions (2, 3, 21, 23, 39), a filter of its own (22),
-#: no_new_privs (38), naming memory
-PRCTL_ALLOWED = (15, 16, 2, 3, 4, 21, 23, 39, 22, 38, 0x53564D41)
+#: of prctl: names (15, 16), questions (2, 3, 21, 23, 39), a filter of its own (22), no_new_privs (38), naming memory
+PRCTL_ALLOWED = (15, 16, 2, 3, 21, 23, 39, 22, 38, 0x53564D41)
 #: of ioctl: what terminals are asked (TCGETS, TCGETS2, TIOCGWINSZ), FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
 IOCTL_ALLOWED = (0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 #: of fcntl: F_SETOWN, F_SETSIG, F_SETOWN_EX (signals to others), F_SETLEASE, F_NOTIFY
