@@ -45,4 +45,4 @@ bench: setup
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) demo-lab .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) demo-lab demo-rlvr demo-orpo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

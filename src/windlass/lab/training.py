@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 from windlass import __version__
 from windlass.errors import DataError, NotFound, PreflightError
+from windlass.jobs.collect import read_result
 from windlass.lab.trainer import thread_share
 from windlass.records.content import digest
 from windlass.records.decision import StudyRecord
 from windlass.records.document import dump_yaml
 from windlass.records.ranking import noise_floor, standings
+from windlass.records.run import RunRecord
 from windlass.records.study import Study
 from windlass.registry.rollback import candidates
 from windlass.report.training import Split, TrainingReport
-from windlass.runs.folder import read_json, write_atomic
+from windlass.runs.folder import RunFolder, read_json, write_atomic
 from windlass.runs.source import file_digest, installed_digest
 from windlass.workloads import workload
 
@@ -200,7 +202,7 @@ def _study(name: str, order: TrainingOrder, program: Program) -> dict[str, Any]:
 
 
 def _splits(order: TrainingOrder, program: Program) -> dict[str, list[Any]]:
-    """Rows by split. What is given as a file of its own stays as it is; the rest is divided by content.
+    """Rows by split, in an order that their content alone decides. What no file is given for is divided by content.
 
     Raises DataError where a split is empty, or one row is in two of them.
     """
@@ -216,7 +218,7 @@ def _splits(order: TrainingOrder, program: Program) -> dict[str, list[Any]]:
     rest = _read(program, main)
     left = {name: share for name, share in SHARES.items() if name not in rows}
     missing = {name: share / sum(left.values()) for name, share in left.items()}
-    assigned = split([_call(program, "together", row) for row in rest], missing)
+    assigned = split([_call(program, "together", row) for row in rest], missing, within="job")
     for name in missing:
         rows[name] = [row for row, where in zip(rest, assigned, strict=True) if where == name]
     if empty := [name for name in SHARES if not rows[name]]:
@@ -234,7 +236,7 @@ def _splits(order: TrainingOrder, program: Program) -> dict[str, list[Any]]:
                     " evaluated on must not be trained on",
                     f"Remove it from one of the files, or give one file and let {program.rows} be divided.",
                 )
-    return {name: rows[name] for name in SHARES}
+    return {name: sorted(rows[name], key=lambda row: str(row.content)) for name in SHARES}
 
 
 def _check_export(folder: Path) -> None:
@@ -314,9 +316,10 @@ def told(lab: Lab, job: Job, record: StudyRecord) -> TrainingReport:
         identity=job.identity,
         runs=tuple(runs),
         chosen=chosen,
+        metrics=_final(lab, chosen.run) if chosen else {},
         best=placed[0] if placed else None,
         floor=floor,
-        health=tuple(read_json(left / "health.json") or ()) if left else (),
+        health=tuple((read_json(left / "health.json") or {}).get("checks", ())) if left else (),
         environment=read_json(left / "environment.json") or {} if left else {},
         checkpoint=state.made_by(chosen.run.id) if chosen else None,
         verdicts=tuple(verdicts),
@@ -325,6 +328,12 @@ def told(lab: Lab, job: Job, record: StudyRecord) -> TrainingReport:
         rollback=better[0].checkpoint if better else None,
         runs_root=lab.runs_root,
     )
+
+
+def _final(lab: Lab, run: RunRecord) -> dict[str, float]:
+    """What the training itself reported at its end; neither the last step's values nor those of the machine."""
+    result, _ = read_result(RunFolder(lab.runs_root / run.id))
+    return dict(sorted((result.metrics if result else run.values).items()))
 
 
 def _study_of(lab: Lab, checkpoint: str) -> str | None:

@@ -23,10 +23,11 @@ from windlass.report.markdown import render
 from windlass.report.words import outcome_words
 from windlass.runs.folder import RunFolder
 from windlass.runs.reader import metric_names, read_metric
-from windlass.runs.text import duration, number, one_line, show, signed
+from windlass.runs.text import duration, number, one_line, show
 
 #: metrics whose course tells how a training went, most telling first
-CURVES = ("reward", "check", "loss", "rewards/accuracies", "kl")
+CURVES = ("reward", "check", "train_accuracy", "train_loss", "loss")
+BEFORE = "_before"  #: ends the name of a metric of the base model
 SHOWN_CURVES = 8  #: runs whose curves are shown
 
 
@@ -53,6 +54,7 @@ class TrainingReport:
     best: Standing | None  #: by its score alone
     chosen: Standing | None  #: the best one, or the baseline where the best one's gain is noise
     floor: NoiseFloor | None
+    metrics: Mapping[str, float] = field(default_factory=dict)  #: what the chosen run reported at its end
     health: Sequence[Mapping[str, Any]] = ()  #: the chosen run's gates
     environment: Mapping[str, Any] = field(default_factory=dict)  #: of the chosen run, as it wrote it down
     checkpoint: Checkpoint | None = None  #: the chosen run's
@@ -80,7 +82,7 @@ class TrainingReport:
             "because": self.because,
             "data": [asdict(split) for split in self.splits],
             "parameters": self._parameters(self.chosen.run) if self.chosen else None,
-            "metrics": dict(sorted(self.chosen.run.values.items())) if self.chosen else None,
+            "metrics": dict(self.metrics) if self.chosen else None,
             "noise": None
             if self.floor is None
             else {"runs": len(self.floor.runs), "mean": self.floor.mean, "sd": self.floor.sd},
@@ -149,10 +151,20 @@ class TrainingReport:
             yield Paragraph(f"Nothing was trained: {len(failed)} of {len(self.runs)} runs failed ({kinds or 'none'}).")
             return
         yield Paragraph(f"Chosen: run #{self.chosen.run.number} with {outcome_words(self.study, self.chosen.run)}.")
+        changed = [
+            f"{name} {number(self.metrics[before])} before, {number(self.metrics[name])} after"
+            for name in self.metrics
+            if (before := f"{name}{BEFORE}") in self.metrics
+        ]
+        if changed:
+            yield Paragraph(f"On the validation split: {'; '.join(changed)}.")
         if self.floor is not None and self.best is not None:
             floor, sigmas = self.floor, self.floor.sigmas(self.best.mean)
-            base = f"{len(floor.runs)} runs of the baseline: {number(floor.mean)} ± {number(floor.sd)}"
-            gained = signed(self.best.mean - floor.mean)
+            unit = self.study.objectives[0].scale if len(self.study.objectives) == 1 else 1.0
+            of = self.study.objectives[0].metric if len(self.study.objectives) == 1 else "score"
+            mean = abs(floor.mean * unit)
+            base = f"{len(floor.runs)} runs of the baseline: {of} {number(mean)} ± {number(floor.sd * unit)}"
+            gained = f"better by {number((self.best.mean - floor.mean) * unit)}"
             how = f"{sigmas:.1f} standard deviations" if abs(sigmas) < 1000 else "beyond any noise seen"
             ends = "a win" if self.won else f"no win (it takes more than {SIGMAS:g}): the baseline stays"
             yield Paragraph(f"Noise floor, {base}. Best configuration: {gained}, {how}: {ends}.")
