@@ -37,3 +37,31 @@ def quadratic_study(folder: Path, **changes: Any) -> dict[str, Any]:
         "seed": 3,
     }
     return {**study, **changes}
+
+
+#: counts to six, saving each step; ``ends``: steps at which it says that it was preempted; ``hold``: the step at which
+#: it waits to be asked to end. Each start leaves an x in ``count``
+COUNTING = """
+import json, os, signal, sys, time
+config = json.load(open(sys.argv[sys.argv.index("--spec") + 1]))["config"]
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+with open("count", "a") as file:
+    file.write("x")
+step = int(open("state/step").read()) if os.path.exists("state/step") else 0
+while step < 6:
+    step += 1
+    with open("journal.jsonl", "a") as journal:
+        metrics = {"loss": 1 / step, "tokens": 100 * step}
+        journal.write(json.dumps({"time": time.time(), "step": step, "metrics": metrics}) + "\\n")
+    os.makedirs("state", exist_ok=True)
+    with open("state/part", "w") as file:
+        file.write(str(step))
+    os.rename("state/part", "state/step")
+    while step == config.get("hold") and not asked:
+        time.sleep(0.005)
+    if asked or step in config.get("ends", ()):
+        print("saved at step", step, file=sys.stderr)
+        sys.exit(143)
+print(json.dumps({"metrics": {"loss": 1 / step}}))
+"""

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import keepinglab
 from windlass.cli.main import run_command_line
+from windlass.errors import StateError
+from windlass.jobs.collect import collect
+from windlass.jobs.local import LocalExecutor
 from windlass.lab import Lab
 from windlass.loop import keeping as steps
 from windlass.records.deployment import Role, Served, ServedOutcome, Stage
+from windlass.runs.folder import RunFolder
 
 ANSWERS = 16  #: of each side, in a batch
 
@@ -39,6 +44,29 @@ def drive(lab: Path) -> dict[str, Any]:
     with Lab(lab) as opened:
         opened.run(lab.parent / "study.yaml")
     return keepinglab.story(lab)
+
+
+def go_on(lab: Path, run: str) -> list[Any]:
+    """A run that was ended from outside, to its end: what became of it, and how often it was started."""
+    folder = RunFolder(lab / "runs" / run)
+    with closing(LocalExecutor(folder.path.parent)) as executor:
+        try:
+            executor.resume(run)
+        except StateError:  # by a process before this one
+            executor.submit([folder.spec()])
+        while executor.active():
+            executor.wait()
+    found = collect(folder)
+    return [found.status, found.attempt, found.values, (folder.path / "count").read_text()]
+
+
+def train(lab: Path) -> list[Any]:
+    """A study to its end: of each run, the same."""
+    with Lab(lab) as opened:
+        opened.run(lab.parent / "study.yaml")
+        runs = opened.runs(order_by="created")
+        counts = [(lab / "runs" / run.id / "count").read_text() for run in runs]
+        return [[run.status, run.attempt, run.values, count] for run, count in zip(runs, counts, strict=True)]
 
 
 def serve(lab: Path, champion: str, challenger: str) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from windlass.errors import NotFound, WindlassError, nearest
 SETTINGS_FILE = "windlass.toml"
 #: set for every job: the run folder it belongs to
 RUN_DIR_VARIABLE = "WINDLASS_RUN_DIR"
+#: set for every start of a job: what its result.json has to repeat as ``nonce``
+NONCE_VARIABLE = "WINDLASS_NONCE"
 #: names the lab folder where neither an argument nor a parent folder does
 LAB_VARIABLE = "WINDLASS_LAB"
 
@@ -81,6 +83,11 @@ def job_run_dir(environment: Mapping[str, str] = os.environ) -> Path | None:
     """The run folder of the job this process is part of, or None in a script of its own."""
     value = environment.get(RUN_DIR_VARIABLE)
     return Path(value) if value else None
+
+
+def job_nonce(environment: Mapping[str, str] = os.environ) -> str:
+    """What tells this start of the job from every other one; empty in a script of its own."""
+    return environment.get(NONCE_VARIABLE, "")
 
 
 def secret(variable: str, environment: Mapping[str, str] = os.environ) -> str | None:

@@ -299,7 +299,7 @@ def test_a_near_copy_of_a_failure_is_rejected_unless_it_was_chance() -> None:
     for kind in FailureKind:
         one = replace(failed, failure=Failure(kind=kind, message=""))
         rejected = review("novelty", make_situation([one]), near()).stance is Stance.REJECT
-        assert rejected is (kind not in (FailureKind.KILLED, FailureKind.LOST))
+        assert rejected is (kind not in (FailureKind.KILLED, FailureKind.LOST, FailureKind.PREEMPTED))
     survivor = make_run(3, {"model.lr": 0.0099, "kind": "a"})
     assert review("novelty", make_situation([failed, survivor]), near()).stance is Stance.APPROVE
 

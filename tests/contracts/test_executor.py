@@ -6,26 +6,28 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobspecs import drain, ended, job, script, wait_for_start
-from windlass.errors import DuplicateId, JobError
+from windlass.errors import DuplicateId, JobError, NotFound, StateError
 from windlass.jobs.collect import collect
 from windlass.jobs.inprocess import InProcessExecutor
 from windlass.jobs.local import LocalExecutor
 from windlass.jobs.protocol import Executor, JobEvent, JobEventKind
 from windlass.records.run import EarlyStop, FailureKind, RunSpec, Status
+from windlass.runs import attempts
 from windlass.runs.folder import RunFolder
-from windlass.runs.lease import Lease, claim
+from windlass.runs.lease import Lease, claim, read_lease
+from windlass.runs.reader import read_metric
 
 FUNCTIONS = """
 import os, sys
 from pathlib import Path
-from windlass.errors import Diverged
+from windlass.errors import Diverged, Preempted, PreflightError, Unhealthy
 
 def good(config, run):
     run.log(loss=config["x"] + 1, step=0)
@@ -56,6 +58,35 @@ def nan(config, run):
 
 def nothing_required(config, run):
     return {"accuracy": 1.0}
+
+def counting(config, run):
+    file = run.folder.state / "step"
+    begin = int(file.read_text()) if file.exists() else 0
+    assert (run.attempt, run.resumed_step) == (begin // 2 + 1, begin or None)
+    for step in range(begin + 1, 7):
+        run.log(loss=1 / step, step=step)
+        if step in (2, 4):
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(str(step))
+            print("no result")
+            raise Preempted(f"saved at step {step}")
+    return {"loss": 1 / 6}
+
+def preflight(config, run):
+    raise PreflightError("data.changed", "other rows than the spec says")
+
+def unhealthy(config, run):
+    raise Unhealthy("the weights did not change")
+
+def torch_memory(config, run):
+    raise RuntimeError("[enforce fail] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
+
+def stateless(config, run):
+    raise Preempted("saved nothing")
+
+def elsewhere(config, run):
+    run.identify(backend="other")
+    return {"loss": 0.0}
 
 def noisy(config, run):
     print("hello on stdout")
@@ -123,6 +154,10 @@ def test_what_a_job_finds_around_it(executor: Executor, function: Any, tmp_path:
         ("nan", FailureKind.DIVERGED, "'loss' is nan"),
         ("nothing_required", FailureKind.INVALID_RESULT, "no metric 'loss'"),
         ("absent", FailureKind.ERROR, "has no 'absent'"),
+        ("preflight", FailureKind.PREFLIGHT, "other rows than the spec says [data.changed]"),
+        ("unhealthy", FailureKind.UNHEALTHY, "did not change"),
+        ("torch_memory", FailureKind.OUT_OF_MEMORY, "tried to allocate 9"),
+        ("stateless", FailureKind.PREEMPTED, "saved nothing"),
     ],
 )
 def test_causes_of_failure(
@@ -138,6 +173,150 @@ def test_causes_of_failure(
         assert "in error" in run.failure.traceback, "the failure arrives whole"
     if name == "diverged":
         assert run.metrics["loss"].last == 1e9, "what it logged before is kept"
+
+
+def test_exit_codes_of_functions(executor: Executor, function: Any, tmp_path: Path) -> None:
+    codes = {"good": 0, "error": 1, "unhealthy": 1, "preflight": 3, "stateless": 143}
+    specs = {name: function(name) for name in codes}
+    executor.submit(list(specs.values()))
+    drain(executor)
+    exits = {name: folder_of(tmp_path, spec).exit() for name, spec in specs.items()}
+    assert {name: exit and exit.code for name, exit in exits.items()} == codes
+
+
+def test_a_result_file_is_of_its_start(executor: Executor, function: Any, tmp_path: Path) -> None:
+    spec = function("good")
+    folder = folder_of(tmp_path, spec)
+    folder.create(spec)
+    folder.result_file.write_text('{"metrics": {"loss": -1.0}}')
+    executor.submit([spec])
+    drain(executor)
+    lease, result = read_lease(folder), json.loads(folder.result_file.read_text())
+    assert lease is not None and len(lease.nonce) == 32 and result["nonce"] == lease.nonce
+    assert collect(folder).values == {"loss": 0.25}
+    for nonce, words in (("", "has no nonce"), ("0" * 32, "which is not that of this start")):
+        folder.result_file.write_text(json.dumps({**result, "nonce": nonce}))
+        run = collect(folder)
+        assert run.failure is not None and run.failure.kind is FailureKind.INVALID_RESULT
+        assert words in run.failure.message and "WINDLASS_NONCE" in run.failure.message
+
+
+def test_a_result_repeats_the_identity(executor: Executor, function: Any, tmp_path: Path) -> None:
+    fingerprints = {"config": "c" * 64, "data": "d" * 64}
+    declared = {"backend": "own", "profile": "reader"}
+    mine, other = (
+        function(name, identity=declared, fingerprints=fingerprints).identified() for name in ("good", "elsewhere")
+    )
+    executor.submit([mine, other])
+    drain(executor)
+    folder = folder_of(tmp_path, mine)
+    assert json.loads(folder.result_file.read_text())["identity"] == {**declared, "run": mine.id, **fingerprints}
+    assert collect(folder).status is Status.COMPLETED
+    run = collect(folder_of(tmp_path, other))
+    assert run.failure is not None and run.failure.kind is FailureKind.INVALID_RESULT
+    assert run.failure.message.endswith(
+        "not of this run: backend: expected 'own', is 'other' (the result is of another backend)"
+    )
+    assert run.values == {}, "nothing is taken over from it"
+
+
+def test_a_preempted_job_goes_on_from_what_it_left(executor: Executor, function: Any, tmp_path: Path) -> None:
+    spec = function("counting")
+    folder = folder_of(tmp_path, spec)
+    executor.submit([spec])
+    drain(executor)
+    for attempt, step in ((2, 2), (3, 4)):
+        run = collect(folder)
+        assert run.failure is not None and run.failure.kind is FailureKind.PREEMPTED
+        assert (run.attempt, run.failure.message) == (attempt - 1, f"saved at step {step}")
+        assert executor.resume(spec.id) == attempt
+        if isinstance(executor, InProcessExecutor):
+            assert executor.resume(spec.id) == attempt, "asked again before it started"
+        assert drain(executor) == [JobEvent(spec.id, JobEventKind.STARTED), JobEvent(spec.id, JobEventKind.ENDED)]
+    run = collect(folder)
+    assert (run.status, run.attempt, run.values) == (Status.COMPLETED, 3, {"loss": 1 / 6})
+    assert run.notes == (
+        "attempt 2 goes on at step 2: attempt 1 was preempted: saved at step 2",
+        "attempt 3 goes on at step 4: attempt 2 was preempted: saved at step 4",
+    )
+    steps, _, values = read_metric(folder, "loss")
+    assert steps.tolist() == [1, 2, 3, 4, 5, 6] and values.tolist() == [1 / step for step in range(1, 7)]
+    for number in (1, 2):
+        aside = RunFolder(folder.attempt_folder(number))
+        lease, exit = read_lease(aside), aside.exit()
+        assert lease is not None and exit is not None and (lease.attempt, exit.code) == (number, 143)
+        assert aside.stdout_file.read_text() == "no result\n" and "saved at step" in aside.stderr_file.read_text()
+    nonces = {
+        lease.nonce for lease in map(read_lease, [folder, *map(RunFolder, folder.path.glob("attempts/*"))]) if lease
+    }
+    assert len(nonces) == 3
+
+
+def test_what_has_no_next_attempt(executor: Executor, function: Any, tmp_path: Path) -> None:
+    wanted = {
+        "good": "is completed: there is nothing to go on with",
+        "error": r"failed by itself \(error\); only runs that were preempted, killed, lost or cancelled",
+        "preflight": r"failed by itself \(preflight\)",
+        "stateless": r"left nothing in .*state to go on from",
+    }
+    specs = {name: function(name) for name in wanted}
+    executor.submit(list(specs.values()))
+    drain(executor)
+    for name, words in wanted.items():
+        before = collect(folder_of(tmp_path, specs[name]))
+        with pytest.raises(StateError, match=words):
+            executor.resume(specs[name].id)
+        assert collect(folder_of(tmp_path, specs[name])) == before
+    with pytest.raises(NotFound):
+        executor.resume("20260101T000000Z_none_0123456789")
+    queued = function("good")
+    executor.submit([function("once"), function("once"), function("once"), queued])
+    with pytest.raises(StateError, match="is queued"):
+        executor.resume(queued.id)
+    drain(executor)
+
+
+def test_a_cancelled_job_that_left_something_may_go_on(executor: Executor, function: Any, tmp_path: Path) -> None:
+    spec = function("good")
+    executor.submit([function("once"), function("once"), function("once"), spec])
+    executor.cancel(spec.id, "not now")
+    drain(executor)
+    folder = folder_of(tmp_path, spec)
+    assert collect(folder).status is Status.CANCELLED
+    folder.state.mkdir()
+    (folder.state / "step").write_text("1")
+    assert executor.resume(spec.id) == 2
+    executor.cancel(spec.id, "still not")
+    assert ended(drain(executor)) == [spec.id]
+    assert (collect(folder).status, collect(folder).attempt) == (Status.CANCELLED, 2)
+    assert executor.resume(spec.id) == 3
+    drain(executor)
+    run = collect(folder)
+    assert (run.status, run.attempt) == (Status.COMPLETED, 3)
+    assert (folder.attempt_folder(1) / "exit.json").exists() and not folder.cancel_file.exists()
+
+
+def test_another_executor_starts_what_was_reopened(executor: Executor, function: Any, tmp_path: Path) -> None:
+    """Whatever of the ended attempt had been moved aside when the first one was killed."""
+    spec = function("counting")
+    folder = folder_of(tmp_path, spec)
+    executor.submit([spec])
+    drain(executor)
+    executor.close()
+    for attempt in (2, 3):
+        with attempts.locked(folder):
+            step = attempts.Attempt(
+                number=attempt, step=2.0 * (attempt - 1), spent_s=1.0, after="was preempted", at=1.0
+            )
+            folder.attempt_file.write_text(json.dumps(asdict(step)))
+        assert (collect(folder).status, collect(folder).attempt) == (Status.QUEUED, attempt)
+        with closing(type(executor)(tmp_path / "lab" / "runs")) as second:  # type: ignore[call-arg]
+            if attempt == 2:
+                second.submit([spec])
+            else:
+                assert second.resume(spec.id) == 3
+            assert drain(second) == [JobEvent(spec.id, JobEventKind.STARTED), JobEvent(spec.id, JobEventKind.ENDED)]
+    assert collect(folder).status is Status.COMPLETED
 
 
 def test_output_goes_to_the_logs(executor: Executor, function: Any, tmp_path: Path) -> None:

@@ -98,3 +98,11 @@ def test_a_split_by_content_leaks_nothing(contents: list[str]) -> None:
     for row, (content, part) in enumerate(zip(contents, split(contents, SHARES), strict=True), 1):
         parts[part].append(Item(row, content, None))
     assert leaks(parts) == []
+
+
+def test_a_split_of_a_split_needs_a_name_of_its_own() -> None:
+    contents = [f"row {i}" for i in range(2000)]
+    kept = [one for one, out in zip(contents, held_out(contents, 0.2), strict=True) if not out]
+    assert not any(held_out(kept, 0.2))
+    again = sum(held_out(kept, 0.2, within="training"))
+    assert abs(again / len(kept) - 0.2) < 0.05

@@ -116,7 +116,8 @@ def test_a_job_sees_only_its_own_files_and_default_signals(executor: LocalExecut
         "ends = {n: os.path.realpath('/proc/self/fd/' + n) for n in os.listdir('/proc/self/fd')}; "
         "mask = [l for l in open('/proc/self/status') if l.startswith(('SigBlk', 'SigIgn'))]; "
         "json.dump({'metrics': {}, 'info': {'fds': ends, 'mask': mask, 'cwd': os.getcwd(), 'group': os.getpgrp() == "
-        "os.getpid(), 'env': os.environ['WINDLASS_RUN_DIR']}}, open('result.json', 'w'))"
+        "os.getpid(), 'env': os.environ['WINDLASS_RUN_DIR']}, 'nonce': os.environ['WINDLASS_NONCE']}, "
+        "open('result.json', 'w'))"
     )
     with open(__file__) as inheritable:
         os.set_inheritable(inheritable.fileno(), True)
@@ -141,6 +142,7 @@ def test_environment_of_executor_and_spec(runs: Path) -> None:
         )
         run_to_end(executor, spec)
     info = json.loads(RunFolder(runs / spec.id).stdout_file.read_text())["info"]
+    assert len(info.pop("WINDLASS_NONCE")) == 32
     assert {k: v for k, v in info.items() if k != "LC_CTYPE"} == {
         "FROM_LAB": "1",
         "BOTH": "spec",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,12 +9,26 @@ from hypothesis import strategies as st
 
 from jobspecs import job
 from windlass.jobs.outcome import outcome
-from windlass.records.result import Result
+from windlass.records.result import Result, ResultStatus
 from windlass.records.run import Exit, Failure, FailureKind, Status
 
 SPEC = job("train", required_metrics=("auc",))
 GOOD = Result(metrics={"auc": 0.9})
+PREEMPTED = Result(metrics={"auc": 0.5}, status=ResultStatus.PREEMPTED)
 SAID = Failure(kind=FailureKind.DIVERGED, message="loss above 1e8")
+
+
+TORCH_CPU = (
+    "RuntimeError: [enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried "
+    "to allocate 400000000000000 bytes. Error code 12 (Cannot allocate memory)"
+)
+TORCH_CUDA = """Traceback (most recent call last):
+  File "train.py", line 9, in <module>
+    loss.backward()
+torch.AcceleratorError: CUDA error: out of memory
+CUDA kernel errors might be asynchronously reported at some other API call.
+Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.
+"""
 
 
 @pytest.mark.parametrize(
@@ -26,11 +41,25 @@ SAID = Failure(kind=FailureKind.DIVERGED, message="loss above 1e8")
         (Exit(code=None, signal=9), None, "", FailureKind.KILLED, "SIGKILL"),
         (Exit(code=None, signal=11), GOOD, "", FailureKind.KILLED, "SIGSEGV"),
         (Exit(code=None, signal=63), None, "", FailureKind.KILLED, "signal 63"),
-        (Exit(code=3), GOOD, "a\nValueError: b\n", FailureKind.ERROR, "exit code 3: ValueError: b"),
+        (Exit(code=2), GOOD, "a\nValueError: b\n", FailureKind.ERROR, "exit code 2: ValueError: b"),
+        (Exit(code=3), GOOD, "a\nno GPU here\n", FailureKind.PREFLIGHT, "no GPU here"),
+        (Exit(code=3), None, "", FailureKind.PREFLIGHT, "exit code 3, nothing on stderr"),
+        (Exit(code=143), GOOD, "saved at step 7", FailureKind.PREEMPTED, "saved at step 7"),
+        (Exit(code=143), Result(failure=SAID), "", FailureKind.DIVERGED, "loss above 1e8"),
+        (Exit(code=0), PREEMPTED, "", FailureKind.PREEMPTED, "asked to end"),
+        (Exit(code=0), replace(PREEMPTED, metrics={}), "", FailureKind.PREEMPTED, "asked to end"),
+        (Exit(code=143, reason="timeout", message="ran past 3 s"), PREEMPTED, "", FailureKind.TIMEOUT, "ran past"),
+        (Exit(code=None, signal=15, reason="budget", message="7 tokens"), GOOD, "", FailureKind.BUDGET, "7 tokens"),
+        (Exit(code=0, reason="output", message="9 GiB"), GOOD, "", FailureKind.INVALID_RESULT, "9 GiB"),
         (Exit(code=1), None, "", FailureKind.ERROR, "exit code 1, nothing on stderr"),
         (Exit(code=1), None, "x\nMemoryError\n", FailureKind.OUT_OF_MEMORY, "MemoryError"),
         (Exit(code=1), None, "numpy._core._exceptions._ArrayMemoryError: 8 TiB", FailureKind.OUT_OF_MEMORY, "8 TiB"),
         (Exit(code=1), None, "torch.OutOfMemoryError: CUDA out of memory", FailureKind.OUT_OF_MEMORY, "CUDA"),
+        (Exit(code=1), None, TORCH_CPU, FailureKind.OUT_OF_MEMORY, "DefaultCPUAllocator"),
+        (Exit(code=1), None, "RuntimeError: CUDA out of memory. Tried to", FailureKind.OUT_OF_MEMORY, "Tried to"),
+        (Exit(code=1), None, TORCH_CUDA, FailureKind.OUT_OF_MEMORY, "Compile with"),
+        (Exit(code=1), None, f"  x\n{TORCH_CUDA}\n  y\nValueError: z", FailureKind.ERROR, "ValueError: z"),
+        (Exit(code=1), None, "windlass.errors.Unhealthy: no step", FailureKind.UNHEALTHY, "no step"),
         (Exit(code=1), None, "windlass.errors.Diverged: nan loss", FailureKind.DIVERGED, "nan loss"),
         (Exit(code=1), None, "ValueError: no MemoryError here", FailureKind.ERROR, "no MemoryError"),
         (Exit(code=1), Result(failure=SAID), "Traceback", FailureKind.DIVERGED, "loss above 1e8"),
@@ -69,13 +98,16 @@ def test_cancelled_is_no_failure() -> None:
         Exit,
         code=st.none() | st.integers(0, 255),
         signal=st.none() | st.integers(1, 64),
-        reason=st.sampled_from(["exit", "timeout", "memory", "cancel", "stop", "not_started"]),
+        reason=st.sampled_from(["exit", "timeout", "memory", "budget", "output", "cancel", "stop", "not_started"]),
     ),
     metrics=st.none() | st.dictionaries(st.sampled_from(["auc", "loss"]), st.floats()),
+    said=st.sampled_from(ResultStatus),
     stderr=st.text(),
 )
-def test_completed_needs_everything(exit: Exit | None, metrics: dict[str, float] | None, stderr: str) -> None:
-    result = None if metrics is None else Result(metrics=metrics)
+def test_completed_needs_everything(
+    exit: Exit | None, metrics: dict[str, float] | None, said: ResultStatus, stderr: str
+) -> None:
+    result = None if metrics is None else Result(metrics=metrics, status=said)
     status, failure = outcome(SPEC, exit, result, "problem", stderr)
     assert status.terminal and (failure is not None) == (status is Status.FAILED)
     perfect = (
@@ -83,5 +115,6 @@ def test_completed_needs_everything(exit: Exit | None, metrics: dict[str, float]
         and (exit.code, exit.signal, exit.reason) == (0, None, "exit")
         and metrics is not None
         and math.isfinite(metrics.get("auc", math.nan))
+        and said is ResultStatus.COMPLETED
     )
     assert (status is Status.COMPLETED) == perfect

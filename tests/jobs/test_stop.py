@@ -93,7 +93,8 @@ def test_a_result_on_the_way_out_makes_it_no_completed_run(executor: LocalExecut
 
 def test_a_job_with_a_result_is_left_to_end(executor: LocalExecutor) -> None:
     """Asked by the executor, and by one that had not seen the result yet."""
-    code = f"open('result.json', 'w').write('{{\"metrics\": {{\"auc\": 0.9}}}}'); {HOLD.replace('60', '0.3')}"
+    result = "{'metrics': {'auc': 0.9}, 'nonce': os.environ['WINDLASS_NONCE']}"
+    code = f"import json, os; json.dump({result}, open('result.json', 'w')); {HOLD.replace('60', '0.3')}"
     folder = started(executor, script(code, required_metrics=("auc",)))
     assert not executor.stop(folder.id, WHY) and not folder.stop_file.exists()
     write_stop(folder, WHY)

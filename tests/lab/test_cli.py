@@ -20,7 +20,7 @@ COMMANDS = [
     *([name] for name in ("evaluate", "promote", "rollback")),
     ["approvals"],
     *(["approvals", name] for name in ("approve", "reject")),
-    *(["runs", name] for name in ("list", "show", "search", "compare", "replay", "cancel")),
+    *(["runs", name] for name in ("list", "show", "search", "compare", "replay", "resume", "cancel")),
     *(["studies", name] for name in ("list", "check", "report", "retrace", "schema", "example")),
     *(["checkpoints", name] for name in ("list", "show", "diff", "lineage", "verify", "export", "register")),
     *(["checkpoints", name] for name in ("card", "gc")),

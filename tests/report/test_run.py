@@ -11,7 +11,7 @@ import polars as pl
 from markdown_it import MarkdownIt
 
 from studyruns import diverged, make_run
-from windlass.records.run import Artifact, Failure, FailureKind, MetricSummary, Status
+from windlass.records.run import Artifact, Failure, FailureKind, MetricSummary, RunSpec, Status
 from windlass.report.run import run_report, run_summary
 from windlass.report.tables import run_dict, runs_frame, runs_table
 from windlass.runs.folder import RunFolder
@@ -87,7 +87,17 @@ def test_next_commands_follow_the_state(tmp_path: Path) -> None:
     running = make_run(1, status=Status.RUNNING, ended=None)
     assert f"windlass runs cancel {running.id}" in run_summary(running, folder)
     lost = replace(make_run(2, failure=Failure(kind=FailureKind.LOST, message="no sign of life")), study=None)
-    assert f'windlass.start_run(resume="{lost.id}")' in run_report(lost, folder)
+    script = RunFolder(tmp_path / "script")
+    script.create(RunSpec(id=lost.id, name="script", created=0.0))
+    assert f'windlass.start_run(resume="{lost.id}")' in run_report(lost, script)
+    job = RunFolder(tmp_path / "job")
+    job.create(RunSpec(id=lost.id, name="job", created=0.0, command=("train",)))
+    again = f"windlass runs resume {lost.id}"
+    assert again not in run_summary(lost, job), "it left nothing to go on from"
+    (job.state / "step-3").mkdir(parents=True)
+    cancelled = make_run(2, status=Status.CANCELLED)
+    assert all(again in run_summary(run, job) for run in (lost, replace(cancelled, id=lost.id)))
+    assert again not in run_summary(replace(lost, status=Status.COMPLETED, failure=None), job)
 
 
 def test_markup_in_a_run_stays_text(tmp_path: Path) -> None:

@@ -16,10 +16,12 @@ import pytest
 import windlass as wl
 from processes import ENVIRONMENT, until
 from windlass.errors import NotFound, StateError, WindlassError
+from windlass.records.run import RunSpec
 from windlass.runs import index
 from windlass.runs.folder import RunFolder
 from windlass.runs.lease import Holder, holder
 from windlass.runs.reader import read_metric
+from windlass.runs.sdk import attach
 from windlass.settings import lay_out
 
 
@@ -164,6 +166,44 @@ def test_a_killed_script_is_resumed_with_its_curves(lab: Path) -> None:
     assert steps.tolist() == list(range(12)) and values.tolist() == [*range(8), 108, 109, 110, 111]
     again = script(lab, second)
     assert again.returncode != 0 and "is completed" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code"),
+    [
+        ("Preempted('saved at step 3')", "preempted", 143),
+        ("PreflightError('model.missing', 'no such model')", "preflight", 3),
+        ("Unhealthy('no step was done')", "unhealthy", 1),
+        ('RuntimeError("DefaultCPUAllocator: can\'t allocate memory")', "out_of_memory", 1),
+    ],
+)
+def test_kinds_of_a_scripts_own_failure(lab: Path, error: str, kind: str, code: int) -> None:
+    script(lab, f"from windlass.errors import *\nwith wl.start_run() as run: raise {error}")
+    folder = only_run(lab)
+    result, ended = json.loads(folder.result_file.read_text()), folder.exit()
+    assert result["failure"]["kind"] == kind and ended is not None and ended.code == code
+    assert result["status"] == ("preempted" if kind == "preempted" else "completed")
+    resumed = script(lab, f"with wl.start_run(resume={folder.id!r}) as run: run.log(loss=run.attempt)")
+    assert resumed.returncode == (0 if kind == "preempted" else 1), resumed.stderr
+    if kind == "preempted":
+        assert json.loads(folder.result_file.read_text())["metrics"] == {"loss": 2.0}
+        before = RunFolder(folder.attempt_folder(1))
+        assert before.exit() == ended and json.loads(before.result_file.read_text()) == result
+    else:
+        assert "failed by itself" in resumed.stderr
+
+
+def test_a_run_knows_its_spec_and_says_what_it_used(tmp_path: Path) -> None:
+    identity = {"backend": "own", "data": "d" * 64}
+    spec = RunSpec(id="20260101T000000Z_x_0000000000", name="x", created=0.0, seed=5, identity=identity)
+    folder = RunFolder(tmp_path / spec.id)
+    folder.create(spec)
+    run = attach(folder)
+    assert run.spec == spec and (run.attempt, run.resumed_step) == (1, None)
+    run.identify(backend="other", world_size=2)
+    run.finish({"loss": 1.0})
+    said = json.loads(folder.result_file.read_text())["identity"]
+    assert said == {**identity, "backend": "other", "world_size": "2"}
 
 
 def test_of_many_that_resume_one_run_one_does(lab: Path) -> None:

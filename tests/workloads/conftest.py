@@ -14,8 +14,9 @@ import pytest
 from windlass.errors import WindlassError
 from windlass.records.content import nest
 from windlass.records.run import RunSpec, make_run_id
+from windlass.runs.failure import describe_failure
 from windlass.runs.folder import RunFolder
-from windlass.runs.sdk import attach, describe_failure
+from windlass.runs.sdk import attach
 
 
 @dataclass(frozen=True)

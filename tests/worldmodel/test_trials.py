@@ -58,6 +58,20 @@ def test_failures_keep_their_kind_and_lose_their_metrics() -> None:
     assert (trial.failure, trial.metrics) == ("out_of_memory", {})
 
 
+def test_every_kind_of_failure_counts_but_those_that_came_from_outside() -> None:
+    """A killed run may have been killed for its memory: it counts."""
+    for kind in FailureKind:
+        failed = run(1, {"kind": "b"}, Status.FAILED, failure=Failure(kind=kind, message=""))
+        trials, aside = trials_of(STUDY, Space.of(STUDY), [failed])
+        outside = kind in (FailureKind.LOST, FailureKind.PREEMPTED)
+        assert ([trial.failure for trial in trials], aside) == ([] if outside else [str(kind)], {})
+
+
+def test_a_resumed_run_says_what_it_came_to_and_nothing_about_cost() -> None:
+    (trial,), _ = trials_of(STUDY, Space.of(STUDY), [run(1, {"kind": "b"}, attempt=2)])
+    assert (trial.cost_s, trial.metrics) == (None, {"loss": 1.0, "size": 3.0})
+
+
 def test_a_metric_that_is_absent_or_not_finite_is_divergence() -> None:
     runs = [
         run(1, {"kind": "b"}, metrics={"loss": math.nan, "size": 1.0}),

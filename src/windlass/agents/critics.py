@@ -24,7 +24,7 @@ from windlass.records.decision import Incident, Proposal, Stance, Vote
 from windlass.records.forecast import Forecast
 from windlass.records.lessons import Pattern
 from windlass.records.region import same
-from windlass.records.run import FailureKind, RunRecord, Status
+from windlass.records.run import RunRecord, Status
 from windlass.records.study import Study
 from windlass.space.space import Space
 
@@ -35,9 +35,6 @@ WORTH = 0.02  #: chance to run and be the new best that is worth a risk
 DOUBT = 0.5  #: confidence of a vote that has little to go by
 FAINT = 0.05  #: least confidence of an approval, so that it still counts as a vote
 SHOWN = 5  #: run ids in one piece of evidence, at most
-
-#: failures that the config is not to blame for
-CHANCE_FAILURES = (FailureKind.KILLED, FailureKind.LOST)
 
 
 def purpose(proposal: Proposal) -> str | None:
@@ -248,7 +245,7 @@ class NoveltyCritic(_Voter):
         """``near``: all within ``NEAR`` in every parameter, nearest first."""
         runs = {run.id: run for run in situation.runs}
         found = [runs[one.run_id] for one in near if one.run_id in runs]
-        failed = [run for run in found if run.failure and run.failure.kind not in CHANCE_FAILURES]
+        failed = [run for run in found if run.failure and not run.failure.kind.blameless]
         worked = [run for run in found if run.status.terminal and run.failure is None]
         evidence = {
             **evidence,

@@ -25,6 +25,7 @@ from windlass.lab import (
     Advanced,
     Answered,
     Changed,
+    Continued,
     Evaluated,
     Evaluating,
     EvaluationFailed,
@@ -83,7 +84,7 @@ def _study_of(event: Event) -> str | None:
     match event:
         case Planned([decision, *_]) | Waiting([decision, *_]) | Answered(decision):
             return decision.study
-        case Started(run) | Settled(run):
+        case Started(run) | Settled(run) | Continued(run):
             return run.study
     return None
 
@@ -176,7 +177,7 @@ class Live:
             self._study = Study.model_validate(self._lab.study(name).definition)
             self._runs = {run.id: run for run in self._lab.store.history(name)}
             self._best = self._lab.best(name)
-        if isinstance(event, (Started, Settled)):
+        if isinstance(event, (Started, Settled, Continued)):
             self._runs[event.run.id] = event.run
         if isinstance(event, Settled) and event.best:
             self._best = event.run
@@ -209,6 +210,9 @@ class Live:
                 return f"[magenta]  #{run.number} is stopped early[/]: {escape(brief(why.reason))}"
             case Settled(run, best):
                 return self._settled(run, best)
+            case Continued(run, after):
+                cause = f"{after.kind}: {escape(brief(after.message))}"
+                return f"[yellow]  #{run.number} goes on[/] with attempt {run.attempt}, after {cause}"
             case Pausing(running):
                 return f"[yellow]pausing[/]: waiting for {running} runs; Ctrl-C again leaves at once, and they go on"
         return keeping_line(event)
@@ -260,6 +264,9 @@ class Live:
                 failure = run.failure.kind if run.failure else None
                 data = {"event": type(event).__name__.lower(), "run": run.id, "number": run.number}
                 print(json.dumps({**data, "status": run.status, "failure": failure, "metrics": run.values}), flush=True)
+            case Continued(run, after):
+                data = {"event": "continued", "run": run.id, "number": run.number, "attempt": run.attempt}
+                print(json.dumps({**data, "after": after.kind, "message": after.message}), flush=True)
             case StoppedEarly(run, why):
                 data = {"event": "stopped_early", "run": run.id, "number": run.number}
                 print(json.dumps({**data, "step": why.step, "rule": why.rule, "reason": why.reason}), flush=True)

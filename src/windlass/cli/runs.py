@@ -1,19 +1,26 @@
-"""``windlass runs``: list, show, search, compare, replay, cancel."""
+"""``windlass runs``: list, show, search, compare, replay, resume, cancel."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from windlass.cli.show import STATUS_STYLE, json_out, out, out_markdown, out_table, say
+from windlass.cli.show import STATUS_STYLE, json_out, out, out_markdown, out_table, say, stderr
 from windlass.errors import DriftError
 from windlass.lab import Lab
+from windlass.records.run import Status
 
-app = typer.Typer(no_args_is_help=True, help="What happened: list, show, search, compare and replay runs.")
+if TYPE_CHECKING:
+    from windlass.lab import Course
+
+INTERRUPTED = 130  #: exit code after Ctrl-C
+
+app = typer.Typer(no_args_is_help=True, help="What happened: list, show, search, compare, replay and resume runs.")
 
 LabOption = Annotated[Path | None, typer.Option("--lab", help="The lab's folder; default: the nearest one upwards.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
@@ -161,6 +168,47 @@ def replay(
         out(f"Replayed as {run.id}")
     if not verdict.reproduced:
         raise typer.Exit(DriftError.exit_code)
+
+
+@app.command()
+def resume(run_id: RunArgument, lab: LabOption = None, as_json: JsonOption = False) -> None:
+    """Go on with a run that was preempted, killed, lost or cancelled, from what it left in state/. Ctrl-C leaves it
+    running. Exit code 1 where it does not complete.
+
+    [bold]Examples[/bold]
+
+      windlass runs resume latest
+      windlass runs resume 3f2a9c --json
+    """
+    from windlass.report.tables import run_dict, status_words
+
+    shown = stderr.status("resuming ...") if stderr.is_terminal and not as_json else nullcontext()
+    with Lab(lab) as opened, shown as status:
+        asked = opened.get(run_id).id
+        try:
+            run = opened.resume(asked, lambda course: status.update(_course(course)) if status else None)
+        except KeyboardInterrupt:
+            say(f"{asked} goes on by itself. See how: windlass runs show {asked}")
+            say(f"End it: windlass runs cancel {asked}")
+            raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        json_out(run_dict(run))
+    else:
+        out(f"{run.id} is {status_words(run)}")
+    if run.failure is not None:
+        say(f"{run.failure.message}\nwindlass runs show {run.id}")
+    if run.status is not Status.COMPLETED:
+        raise typer.Exit(1)
+
+
+def _course(course: Course) -> str:
+    """How far a run is, in one line of markup."""
+    from windlass.cli.live import duration
+
+    step = "" if course.step is None else f"step {course.step:g}"
+    values = " ".join(f"{name} {value:.5g}" for name, value in list(course.metrics.items())[:3])
+    parts = [f"attempt {course.attempt} of {course.run}", duration(course.seconds), step, values]
+    return escape("  ·  ".join([*filter(None, parts), "Ctrl-C leaves it running"]))
 
 
 @app.command()

@@ -19,22 +19,23 @@ _WHOLE = 2**64
 _CLOSE = Fraction(1, 10**9)  #: how far the sum of shares may be from 1: 0.1 and 0.2 are no decimals in binary
 
 
-def held_out(contents: Sequence[str], share: float) -> list[bool]:
+def held_out(contents: Sequence[str], share: float, *, within: str = "") -> list[bool]:
     """(n,) whether each content is held out. ``share`` is in 0..1.
 
-    What is held out at a share stays so at any larger one. Raises DataError on a share outside 0..1.
+    What is held out at a share stays so at any larger one. A split of what a split left needs a name, ``within``: by
+    the same places there would be nothing to hold out. Raises DataError on a share outside 0..1.
     """
     if not 0 <= share <= 1:
         raise DataError(f"the share to hold out is {share!r}; it is in 0..1")
     limit = share * _WHOLE  # exact: a power of two
-    return [_position(content) < limit for content in contents]
+    return [_position(content, within) < limit for content in contents]
 
 
-def split(contents: Sequence[str], shares: Mapping[str, float]) -> list[str]:
+def split(contents: Sequence[str], shares: Mapping[str, float], *, within: str = "") -> list[str]:
     """(n,) the part that each content belongs to.
 
     ``shares`` of the parts add up to 1. Parts are laid out by name, so that their order does not matter;
-    ``{"heldout": share, "train": 1 - share}`` holds out what :func:`held_out` does.
+    ``{"heldout": share, "train": 1 - share}`` holds out what :func:`held_out` does. For ``within`` see there.
 
     Raises DataError where there is no part, a share is not in 0..1, or they do not add up to 1.
     """
@@ -52,12 +53,13 @@ def split(contents: Sequence[str], shares: Mapping[str, float]) -> list[str]:
     for name in names[:-1]:
         end += Fraction(shares[name])
         ends.append(end * _WHOLE)
-    return [names[bisect_right(ends, _position(content))] for content in contents]
+    return [names[bisect_right(ends, _position(content, within))] for content in contents]
 
 
-def _position(content: str) -> int:
+def _position(content: str, within: str) -> int:
     """0..2^64 - 1."""
-    return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big")
+    named = f"{within}\0{content}" if within else content
+    return int.from_bytes(hashlib.sha256(named.encode()).digest()[:8], "big")
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 #: failures that say nothing about the config
-BLAMELESS = frozenset({FailureKind.KILLED, FailureKind.LOST})
+BLAMELESS = frozenset(kind for kind in FailureKind if kind.blameless)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -11,8 +11,10 @@ from typing import Any
 
 from windlass.jobs.outcome import outcome
 from windlass.jobs.stop import read_stop
-from windlass.records.result import LOGGED, Result, parse_artifact, parse_result
+from windlass.records.result import LOGGED, Result, mismatches, parse_artifact, parse_result
 from windlass.records.run import Artifact, EarlyStop, Exit, Failure, MetricSummary, RunRecord, RunSpec, Status
+from windlass.runs import attempts
+from windlass.runs.attempts import Attempt
 from windlass.runs.folder import RunFolder
 from windlass.runs.lease import Holder, holder, read_lease
 from windlass.runs.reader import read_journal, summarise
@@ -27,53 +29,80 @@ def collect(run: RunFolder | Path) -> RunRecord:
     Raises NotFound where there is no readable spec.json, which the executor writes and no job should touch.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    while True:
+        attempt = attempts.due(folder)
+        record = _collect(folder, attempt)
+        again = attempts.due(folder)
+        if (again and again.number) == (attempt and attempt.number):  # else it was reopened, and its files moved
+            return record
+
+
+def _collect(folder: RunFolder, attempt: Attempt | None) -> RunRecord:
+    if attempt is not None and attempts.waits(folder):
+        return _waiting(folder, attempt)
     spec = folder.spec()
     held = holder(folder)  # first: a holder writes the exit before it goes
     exit = folder.exit()
     journal = read_journal(folder)
-    result, problem = read_result(folder)
-    status, failure = _status(folder, spec, held, exit, result, problem)
     lease = read_lease(folder)
+    result, problem = read_result(folder, lease.nonce if lease is not None else "")
+    if result is not None and result.failure is None and (wrong := mismatches(spec.identity, result)):
+        result, problem = None, f"its result is not of this run: {'; '.join(map(str, wrong))}"
+    status, failure = _status(folder, spec, held, exit, result, problem)
     stop = read_stop(folder) if exit is not None else None
     return RunRecord(
-        id=spec.id,
-        name=spec.name,
+        **_of_spec(spec),
         status=status,
-        created=spec.created,
         attempt=max(journal.attempt, lease.attempt if lease is not None else 1),
-        study=spec.study,
-        number=spec.number,
         started=_started(folder, spec, exit),
         ended=_ended(folder, status, exit),
         failure=failure,
         stopped_early=stop if status is Status.STOPPED else None,
-        config=spec.config,
-        seed=spec.seed,
         metrics=final_metrics(summarise(journal), result),
         tags={**spec.tags, **journal.tags},
         artifacts=_artifacts(journal.artifacts, result),
         notes=_notes(journal.notes, journal.bad_lines, exit, stop, result),
-        fingerprints=spec.fingerprints,
-        lineage=spec.lineage,
         peak_memory_bytes=exit.peak_memory_bytes if exit is not None else 0,
         cpu_s=exit.cpu_s if exit is not None else 0.0,
     )
 
 
-def read_result(folder: RunFolder) -> tuple[Result | None, str]:
+def _waiting(folder: RunFolder, attempt: Attempt) -> RunRecord:
+    """A run that was reopened and not started again: what its earlier attempts logged."""
+    spec, journal = folder.spec(), read_journal(folder)
+    return RunRecord(
+        **_of_spec(spec),
+        status=Status.QUEUED,
+        attempt=attempt.number,
+        metrics=summarise(journal),
+        tags={**spec.tags, **journal.tags},
+        artifacts=_artifacts(journal.artifacts, None),
+        notes=_notes(journal.notes, journal.bad_lines, None, None, None),
+    )
+
+
+def _of_spec(spec: RunSpec) -> dict[str, Any]:
+    names = ("id", "name", "created", "study", "number", "config", "seed", "fingerprints", "lineage")
+    return {name: getattr(spec, name) for name in names}
+
+
+def read_result(folder: RunFolder, nonce: str = "") -> tuple[Result | None, str]:
     """The result from result.json, else from stdout; or None, and what is wrong with it.
 
-    Over a result that the SDK made of what was logged goes what the job printed itself, where that is a result.
+    A file has to repeat the ``nonce`` of the start that it is to be the result of, where that had one; stdout, which is
+    emptied before each start, need not. Over a result that the SDK made of what was logged goes what the job printed
+    itself, where that is a result.
     """
-    result, problem = _first_result(folder.result_file, folder.stdout_file)
+    result, problem = _first_result(folder, nonce, folder.result_file, folder.stdout_file)
     if result is not None and result.info.get("metrics") == LOGGED and result.failure is None:
-        printed, _ = _first_result(folder.stdout_file)
+        printed, _ = _first_result(folder, nonce, folder.stdout_file)
         if printed is not None:
-            return replace(printed, metrics={**result.metrics, **printed.metrics}), ""
+            said = {**result.identity, **printed.identity}
+            return replace(printed, metrics={**result.metrics, **printed.metrics}, identity=said), ""
     return result, problem
 
 
-def _first_result(*files: Path) -> tuple[Result | None, str]:
+def _first_result(folder: RunFolder, nonce: str, *files: Path) -> tuple[Result | None, str]:
     for file in files:
         try:
             with open(file, "rb") as opened:
@@ -88,12 +117,23 @@ def _first_result(*files: Path) -> tuple[Result | None, str]:
         if not data.strip():
             break
         try:
-            return _parse(data.decode()), ""
+            result = _parse(data.decode())
+            strange = _not_of_this_start(result.nonce, nonce, needed=file == folder.result_file)
+            return (None, f"{file.name} {strange}") if strange else (result, "")
         except UnicodeDecodeError as error:
             return None, f"{file.name} is not UTF-8: {error.reason} at byte {error.start}"
         except (ValueError, RecursionError) as error:
             return None, f"{file.name} is no result: {error}"
     return None, "there is no result: nothing on stdout, and no result.json"
+
+
+def _not_of_this_start(given: str, nonce: str, *, needed: bool) -> str:
+    """What is wrong with the nonce of a result; empty where nothing is."""
+    if given == nonce or not nonce or not (given or needed):
+        return ""
+    if not given:
+        return "has no nonce: a result that is a file repeats $WINDLASS_NONCE, as 'nonce'"
+    return f"has the nonce {given[:40]!r}, which is not that of this start: $WINDLASS_NONCE was {nonce!r}"
 
 
 def _parse(text: str) -> Result:

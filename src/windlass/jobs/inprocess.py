@@ -18,12 +18,13 @@ from pathlib import Path
 
 from windlass.errors import JobError
 from windlass.jobs.protocol import JobEvent, JobEventKind
+from windlass.jobs.resume import reopen
 from windlass.jobs.shim import never_ran
 from windlass.records.run import EarlyStop, Exit, RunSpec
-from windlass.runs import index
+from windlass.runs import attempts, index
 from windlass.runs.entry import call
 from windlass.runs.folder import RunFolder
-from windlass.runs.lease import Holder, Lease, claim, holder
+from windlass.runs.lease import Holder, holder
 
 
 class InProcessExecutor:
@@ -38,7 +39,7 @@ class InProcessExecutor:
         for spec in new:
             folder = RunFolder(self.runs_root / spec.id)
             held = holder(folder)
-            if held is Holder.NONE and not folder.exit_file.exists():
+            if attempts.waits(folder) or (held is Holder.NONE and not folder.exit_file.exists()):
                 self._queue[spec.id] = spec
             elif held is Holder.ALIVE and not folder.exit_file.exists():
                 raise JobError(f"run {spec.id} is running in another process", "Wait for it with the local executor.")
@@ -48,12 +49,18 @@ class InProcessExecutor:
     def cancel(self, run_id: str, reason: str = "") -> None:
         if self._queue.pop(run_id, None) is not None:
             folder = RunFolder(self.runs_root / run_id)
-            if claim(folder, Lease.of(os.getpid())):
+            if attempts.claim_next(folder, os.getpid()) is not None:
                 folder.write_exit(never_ran("cancel", reason))
             self._tell(run_id, JobEventKind.ENDED)
 
     def stop(self, run_id: str, why: EarlyStop) -> bool:
         return False
+
+    def resume(self, run_id: str) -> int:
+        folder = RunFolder(self.runs_root / run_id)
+        number = reopen(folder)
+        self._queue.setdefault(run_id, folder.spec())
+        return number
 
     def wait(self, timeout: float | None = None) -> list[JobEvent]:
         """Runs the next job to its end where no event is waiting, however long that takes."""
@@ -72,22 +79,24 @@ class InProcessExecutor:
         self._queue.clear()
 
     def _run(self, folder: RunFolder, spec: RunSpec) -> None:
-        if claim(folder, Lease.of(os.getpid())):
+        lease = attempts.claim_next(folder, os.getpid(), nonce=os.urandom(16).hex())
+        if lease is not None:
             if spec.function is None:
                 problem = f"cannot start {list(spec.command)}: the in-process executor runs functions only"
                 folder.write_exit(never_ran("not_started", problem))
             else:
                 self._tell(folder.id, JobEventKind.STARTED)
-                folder.write_exit(_call(folder, spec))
+                attempts.begin(folder, lease)
+                folder.write_exit(_call(folder, spec, lease.nonce))
         self._tell(folder.id, JobEventKind.ENDED)
 
     def _tell(self, run_id: str, kind: JobEventKind) -> None:
         self._events.append(JobEvent(run_id, kind))
 
 
-def _call(folder: RunFolder, spec: RunSpec) -> Exit:
+def _call(folder: RunFolder, spec: RunSpec, nonce: str) -> Exit:
     started, began, cpu = time.time(), time.monotonic(), time.process_time()
-    with _surroundings(folder, spec):
+    with _surroundings(folder, spec, nonce):
         code = call(spec, folder)
     return Exit(
         code=code,
@@ -100,13 +109,13 @@ def _call(folder: RunFolder, spec: RunSpec) -> Exit:
 
 
 @contextlib.contextmanager
-def _surroundings(folder: RunFolder, spec: RunSpec) -> Iterator[None]:
+def _surroundings(folder: RunFolder, spec: RunSpec, nonce: str) -> Iterator[None]:
     """What a job finds around it; afterwards everything is as it was."""
     environment, path, here = dict(os.environ), list(sys.path), os.getcwd()
-    with open(folder.stdout_file, "a") as out, open(folder.stderr_file, "a") as err:
+    with open(folder.stdout_file, "w") as out, open(folder.stderr_file, "a") as err:
         try:
             os.chdir(folder.path)
-            os.environ.update({**spec.env, **folder.job_environment})
+            os.environ.update({**spec.env, **folder.start_environment(nonce)})
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 yield
         finally:

@@ -24,12 +24,13 @@ from pathlib import Path
 from windlass.errors import JobError
 from windlass.jobs import processes
 from windlass.jobs.protocol import JobEvent, JobEventKind
+from windlass.jobs.resume import reopen
 from windlass.jobs.shim import never_ran
 from windlass.jobs.stop import write_stop
 from windlass.records.run import EarlyStop, RunSpec
-from windlass.runs import index
+from windlass.runs import attempts, index
 from windlass.runs.folder import RunFolder, write_atomic
-from windlass.runs.lease import Lease, claim, open_holder, read_lease
+from windlass.runs.lease import open_holder, read_lease
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = "from windlass.jobs.launcher import main; main()"
@@ -95,6 +96,7 @@ class LocalExecutor:
         self._watched: dict[int, str | Launcher] = {}  #: fd -> what becomes readable there
         self._launchers: dict[tuple[str, ...], Launcher] = {}
         self._tries: Counter[str] = Counter()
+        self._attempts: Counter[str] = Counter()  #: run id -> the last attempt that was launched or watched here
         self._events: deque[JobEvent] = deque()
         self._lock = threading.RLock()
         self._epoll = select.epoll()
@@ -144,6 +146,18 @@ class LocalExecutor:
             self._signal(run_id)
             return True
 
+    def resume(self, run_id: str) -> int:
+        with self._lock:
+            self._check_open()
+            folder = self._folder(run_id)
+            number = reopen(folder)
+            if run_id not in self._specs:
+                self._specs[run_id] = folder.spec()
+                self._take_up(run_id)
+            self._fill_slots()
+        self._ring()
+        return number
+
     def wait(self, timeout: float | None = None) -> list[JobEvent]:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -189,6 +203,8 @@ class LocalExecutor:
             run_id = next(iter(self._queue))
             spec = self._queue.pop(run_id)
             launcher = self._launcher(spec.preload if spec.function else ())
+            due = attempts.due(self._folder(run_id))
+            self._attempts[run_id] = due.number if due is not None else 1
             launcher.waiting[run_id] = False
             with suppress(BrokenPipeError, ConnectionResetError):  # it died: its end of file is on the way
                 launcher.channel.send(os.fsencode(self._folder(run_id).path))
@@ -258,12 +274,18 @@ class LocalExecutor:
     def _take_up(self, run_id: str, launched: bool = False) -> None:
         """Do what the folder says: ended, running (watch it), lost, or never started (queue it)."""
         folder = self._folder(run_id)
-        if folder.exit_file.exists():
+        waiting = attempts.due(folder) if attempts.waits(folder) else None
+        if waiting is not None and waiting.number > self._attempts[run_id]:  # reopened, by whomever
+            self._queue[run_id] = self._specs[run_id]
+            with suppress(OSError), attempts.locked(folder):
+                attempts.finish(folder)
+        elif folder.exit_file.exists():
             self._ended(run_id)
         elif folder.lease_file.exists():
             lease = read_lease(folder)
             pidfd = None if lease is None else open_holder(lease)
-            if pidfd is not None:
+            if lease is not None and pidfd is not None:
+                self._attempts[run_id] = lease.attempt
                 self._adopt(run_id, pidfd)
                 # asked for by an executor that died before it could send the signal
                 if folder.cancel_file.exists() or folder.stop_file.exists():
@@ -282,7 +304,7 @@ class LocalExecutor:
     def _meet(self, run_id: str) -> None:
         """Take up a run that somebody else submitted and that has not ended."""
         folder = self._folder(run_id)
-        if folder.spec_file.exists() and not folder.exit_file.exists():
+        if folder.spec_file.exists() and (attempts.waits(folder) or not folder.exit_file.exists()):
             self._specs[run_id] = folder.spec()
             self._take_up(run_id)
 
@@ -290,7 +312,7 @@ class LocalExecutor:
         """Claim the run and write its exit; False where somebody else has claimed it."""
         folder = self._folder(run_id)
         try:
-            if not claim(folder, Lease.of(os.getpid())):
+            if attempts.claim_next(folder, os.getpid()) is None:
                 return False
             folder.write_exit(never_ran(reason, message))
         except FileNotFoundError:
@@ -311,6 +333,7 @@ class LocalExecutor:
     def _ended(self, run_id: str) -> None:
         del self._specs[run_id]
         self._tries.pop(run_id, None)
+        self._attempts.pop(run_id, None)
         self._events.append(JobEvent(run_id, JobEventKind.ENDED))
 
     def _signal(self, run_id: str) -> None:

@@ -7,14 +7,25 @@ import re
 import signal
 
 from windlass.errors import nearest
-from windlass.records.result import Result
+from windlass.records.result import Result, ResultStatus
 from windlass.records.run import Exit, Failure, FailureKind, RunSpec, Status
+from windlass.runs.failure import OUT_OF_MEMORY
 
 #: last lines of stderr that tell more than the exit code does
 TELLING = (
-    (re.compile(r"[\w.]*MemoryError\b"), FailureKind.OUT_OF_MEMORY),  # also numpy's and torch's
+    (OUT_OF_MEMORY, FailureKind.OUT_OF_MEMORY),
     (re.compile(r"[\w.]*\bDiverged\b"), FailureKind.DIVERGED),
+    (re.compile(r"[\w.]*\bUnhealthy\b"), FailureKind.UNHEALTHY),
 )
+#: exit codes that a trainer's own end can have -> what they say
+EXIT_CODES = {3: FailureKind.PREFLIGHT, 128 + signal.SIGTERM: FailureKind.PREEMPTED}
+#: why Windlass ends a job that has gone too far -> what that is
+TOO_FAR = {
+    "timeout": FailureKind.TIMEOUT,
+    "memory": FailureKind.OUT_OF_MEMORY,
+    "budget": FailureKind.BUDGET,
+    "output": FailureKind.INVALID_RESULT,
+}
 #: why Windlass ends a job that has not failed -> the run's status
 ENDED_BY_WINDLASS = {"cancel": Status.CANCELLED, "stop": Status.STOPPED}
 
@@ -39,10 +50,8 @@ def _cause(spec: RunSpec, exit: Exit | None, result: Result | None, problem: str
         return Failure(kind=FailureKind.LOST, message="its supervisor vanished: nobody saw how it ended")
     if exit.reason in ENDED_BY_WINDLASS:
         return None
-    if exit.reason == "timeout":
-        return Failure(kind=FailureKind.TIMEOUT, message=exit.message, traceback=stderr)
-    if exit.reason == "memory":
-        return Failure(kind=FailureKind.OUT_OF_MEMORY, message=exit.message, traceback=stderr)
+    if exit.reason in TOO_FAR:
+        return Failure(kind=TOO_FAR[exit.reason], message=exit.message, traceback=stderr)
     if exit.reason == "not_started":
         return Failure(kind=FailureKind.ERROR, message=exit.message)
     if result is not None and result.failure is not None:
@@ -53,14 +62,26 @@ def _cause(spec: RunSpec, exit: Exit | None, result: Result | None, problem: str
         return _error(exit, stderr)
     if result is None:
         return Failure(kind=FailureKind.INVALID_RESULT, message=f"exit code 0, but {problem}", traceback=stderr)
+    if result.status is ResultStatus.PREEMPTED:
+        return Failure(kind=FailureKind.PREEMPTED, message="its result says that it was asked to end")
     return _judge_metrics(spec, result)
 
 
 def _error(exit: Exit, stderr: str) -> Failure:
-    last = stderr.rstrip().rpartition("\n")[2].strip()
-    kind = next((kind for pattern, kind in TELLING if pattern.match(last)), FailureKind.ERROR)
+    first, last = _last_words(stderr)
     ended = "ended in an unknown way" if exit.code is None else f"exit code {exit.code}"
+    if exit.code in EXIT_CODES:
+        return Failure(kind=EXIT_CODES[exit.code], message=last or f"{ended}, nothing on stderr", traceback=stderr)
+    said = (kind for line in (last, first) for pattern, kind in TELLING if pattern.match(line))
+    kind = next(said, FailureKind.ERROR)
     return Failure(kind=kind, message=f"{ended}: {last}" if last else f"{ended}, nothing on stderr", traceback=stderr)
+
+
+def _last_words(stderr: str) -> tuple[str, str]:
+    """The first and the last line of what ends a traceback: the exception, whose message may have several lines."""
+    lines = stderr.rstrip().splitlines() or [""]
+    indented = [number for number, line in enumerate(lines) if line[:1].isspace()]
+    return lines[min(indented[-1] + 1 if indented else 0, len(lines) - 1)], lines[-1].strip()
 
 
 def _judge_metrics(spec: RunSpec, result: Result) -> Failure | None:

@@ -45,6 +45,18 @@ class Executor(Protocol):
         was asked to end before, or has written its result is left to itself: False.
         """
 
+    def resume(self, run_id: str) -> int:
+        """Queue a run that was ended from outside for its next attempt; the number of that attempt.
+
+        The run has to have left something in ``state/``. It keeps its folder, its id and its curves; what the ended
+        attempt left of its own moves to ``attempts/``. Reopening is on record before anything starts, so that after a
+        kill ``submit`` and ``resume`` alike take it up; asking again while it waits to start is harmless, also across
+        processes: an attempt starts at most once.
+
+        Raises NotFound for a run that nobody knows, StateError for one that has no next attempt: it is queued or
+        running, completed, failed by itself, was stopped early, or left nothing to go on from.
+        """
+
     def wait(self, timeout: float | None = None) -> list[JobEvent]:
         """Events since the last call; blocks until there is one, or ``timeout`` seconds (0: no blocking).
 

@@ -2,7 +2,8 @@
 
 It claims the run (a job starts at most once), starts the job's first process, the *leader*, holds it to its limits,
 ends every descendant with it, and writes exit.json by rename. It has one thread and waits for signals only: SIGCHLD,
-and SIGTERM, which asks it to end the job: cancelled, or stopped early where stop.json says so.
+and SIGTERM, which asks it to end the job: cancelled or stopped early, where cancel.txt or stop.json says so, else it
+is passed on. Twice a second it looks at how much the job has printed, and at its tokens where there is a limit.
 
 Nobody escapes by leaving the session: the shim is a subreaper, so daemons become its children. Where the shim itself
 is killed, the executor ends what is left of its job; the next executor, if there is none at that time.
@@ -27,12 +28,16 @@ from typing import NoReturn
 
 from windlass.errors import NotFound
 from windlass.jobs import processes
+from windlass.jobs.tokens import TokenCount
 from windlass.records.run import Exit, RunSpec
+from windlass.runs import attempts
 from windlass.runs.folder import RunFolder
-from windlass.runs.lease import Lease, claim
+from windlass.runs.lease import Lease
 
 SHIM_SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 MEMORY_POLL_S = 0.05
+LOOK_S = 0.5  #: between two looks at how much the job has printed, and at its tokens
+LARGEST_OUTPUT = 64 * 2**20  #: bytes on stdout, which is for one result; more would only fill the disk
 KILL_AGAIN_S = 0.02  #: between two rounds of SIGKILL, until no descendant is left
 GIVE_UP_S = 10.0  #: of SIGKILL; what lives on then belongs to another user or is stuck in the kernel
 FULL_DISK_S = 30.0  #: how long exit.json is tried again
@@ -55,28 +60,30 @@ def supervise(folder: RunFolder, preloaded: bool, problem: str) -> NoReturn:
     try:
         os.setsid()  # the session's id is the shim's pid: a sweep knows the job's processes by it
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
-        if claim(folder, Lease.of(os.getpid())):
-            _write(folder, _run(folder, preloaded, problem))
+        lease = attempts.claim_next(folder, os.getpid(), nonce=os.urandom(16).hex())
+        if lease is not None:
+            _write(folder, _run(folder, lease, preloaded, problem))
     except BaseException:
         traceback.print_exc()  # into the run's stderr.log
     finally:
         os._exit(0)
 
 
-def _run(folder: RunFolder, preloaded: bool, problem: str) -> Exit:
+def _run(folder: RunFolder, lease: Lease, preloaded: bool, problem: str) -> Exit:
     os.chdir(folder.path)
-    for fd, path in ((1, folder.stdout_file), (2, folder.stderr_file)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), fd)
+    for fd, path, keep in ((2, folder.stderr_file, 0), (1, folder.stdout_file, os.O_TRUNC)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | keep, 0o644), fd)
     if problem:
         return never_ran("not_started", problem)
     try:
-        spec = folder.spec()
-        os.environ.update({**spec.env, **folder.job_environment})
+        spec, spent_s = folder.spec(), attempts.begin(folder, lease)
+        os.environ.update({**spec.env, **folder.start_environment(lease.nonce)})
+        tokens = TokenCount(folder.journal_file)
         forked = preloaded and spec.function is not None
         leader = _fork(folder, spec) if forked else _spawn(job_argv(folder, spec))
     except (NotFound, ValueError, OSError) as error:
         return never_ran("not_started", f"cannot start the job: {error}")
-    return Watch(folder, spec, leader, forked).until_gone()
+    return Watch(folder, spec, leader, forked, spent_s, tokens).until_gone()
 
 
 def _write(folder: RunFolder, exit: Exit) -> None:
@@ -172,6 +179,8 @@ class Watch:
     spec: RunSpec
     leader: int
     forked: bool  #: the leader shares the memory of a preloaded parent
+    spent_s: float  #: by earlier attempts
+    tokens: TokenCount
     status: int | None = None  #: of the leader, once it has ended
     reason: str = "exit"
     message: str = ""
@@ -212,8 +221,13 @@ class Watch:
         limits = self.spec.limits
         if self.status is not None:
             self._end(self.reason)  # what the job left behind ends with it
-        elif limits.time_s is not None and now >= self.began + limits.time_s:
-            self._end("timeout", f"ran past its time limit of {limits.time_s:g} s")
+        elif limits.time_s is not None and now >= self.began + limits.time_s - self.spent_s:
+            before = f", {self.spent_s:.3g} s of them in earlier attempts" if self.spent_s else ""
+            self._end("timeout", f"ran past its time limit of {limits.time_s:g} s{before}")
+        elif too_much := self._printed_too_much():
+            self._end("output", too_much)
+        elif too_much := self._over_budget():
+            self._end("budget", too_much)
         elif limits.memory_bytes is not None and (used := self._memory(limits.memory_bytes)) > limits.memory_bytes:
             self._end("memory", _over(used, limits.memory_bytes))
 
@@ -226,6 +240,21 @@ class Watch:
         self.peak = max(self.peak, used)
         return used
 
+    def _printed_too_much(self) -> str:
+        """In words; empty where that is not so."""
+        printed = os.fstat(1).st_size
+        if printed <= LARGEST_OUTPUT:
+            return ""
+        most = f"at most {LARGEST_OUTPUT // 2**20} MiB are kept"
+        return f"printed {printed:,} bytes on stdout ({most}), which is for the one JSON result; logs go to stderr"
+
+    def _over_budget(self) -> str:
+        """Of tokens, in words; empty where that is not so."""
+        limit = self.spec.limits.tokens
+        if limit is None or (used := self.tokens.look()) <= limit:
+            return ""
+        return f"used {used:,.12g} tokens, more than its budget of {limit:,}"
+
     def _end(self, reason: str, message: str = "") -> None:
         """SIGTERM to every process now, SIGKILL after the grace."""
         if self.kill_at < math.inf:
@@ -235,12 +264,18 @@ class Watch:
         processes.send(processes.descendants(os.getpid()), signal.SIGTERM)
 
     def _asked_to_end(self, by: int) -> None:
-        """By process ``by``. A job that ended a moment ago, or has its result, was too quick to be stopped early."""
+        """By process ``by``. A job that ended a moment ago, or has its result, was too quick to be stopped early.
+
+        SIGTERM without a word from Windlass comes from outside, to all processes of this machine perhaps: it is passed
+        on, and how the job ends then says what became of it.
+        """
         self._reap()
         if self.status is not None:
             return
-        if self.folder.cancel_file.exists() or not self.folder.stop_file.exists():
-            self._end("cancel", self._who(by))
+        if self.folder.cancel_file.exists():
+            self._end("cancel", self.folder.cancel_file.read_text(encoding="utf-8"))
+        elif not self.folder.stop_file.exists():
+            self._end("exit", f"SIGTERM from process {by}")
         elif not self.folder.result_file.exists():
             self._end("stop")
 
@@ -251,15 +286,10 @@ class Watch:
             return KILL_AGAIN_S
         due = [self.kill_at - now, 3600.0]
         if self.kill_at == math.inf:
-            due += [] if limits.time_s is None else [self.began + limits.time_s - now]
+            due += [LOOK_S] if self.status is None else []
+            due += [] if limits.time_s is None else [self.began + limits.time_s - self.spent_s - now]
             due += [] if limits.memory_bytes is None else [MEMORY_POLL_S]
         return max(0.0, min(due))
-
-    def _who(self, pid: int) -> str:
-        try:
-            return self.folder.cancel_file.read_text(encoding="utf-8")
-        except OSError:
-            return f"SIGTERM from process {pid}"
 
     def _exit(self) -> Exit:
         wall_s = time.monotonic() - self.began
@@ -271,6 +301,12 @@ class Watch:
             self.reason, self.message = "memory", _over(largest, limit)
         if self.reason == "exit" and code == -signal.SIGKILL and processes.kernel_oom_kills() > self.oom_kills:
             self.reason, self.message = "memory", "the kernel's out-of-memory killer ended it"
+        if self.reason == "exit" and (too_much := self._over_budget()):
+            self.reason, self.message = "budget", too_much
+        if too_much := self._printed_too_much():
+            os.ftruncate(1, LARGEST_OUTPUT)
+            if self.reason == "exit":
+                self.reason, self.message = "output", too_much
         return Exit(
             code=code if code is not None and code >= 0 else None,
             signal=-code if code is not None and code < 0 else None,

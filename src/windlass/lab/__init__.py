@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from windlass.lab.lab import Lab
+    from windlass.lab.resume import Course
     from windlass.lab.study import load_study
     from windlass.loop.driver import (
         Answered,
         Changed,
+        Continued,
         Event,
         Pause,
         Pausing,
@@ -42,6 +44,8 @@ __all__ = [
     "Advanced",
     "Answered",
     "Changed",
+    "Continued",
+    "Course",
     "Evaluated",
     "Evaluating",
     "EvaluationFailed",
@@ -76,6 +80,7 @@ _KEPT = (
     "Step",
 )
 _HOMES = {
+    "Course": "windlass.lab.resume",
     "Lab": "windlass.lab.lab",
     "load_study": "windlass.lab.study",
     **dict.fromkeys(_KEPT, "windlass.loop.keeping"),

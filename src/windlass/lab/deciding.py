@@ -11,6 +11,7 @@ import numpy as np
 
 from windlass.errors import NotFound, StateError, nearest
 from windlass.history import learn, review
+from windlass.jobs.resume import obstacle
 from windlass.loop.retrace import Retraced, retrace
 from windlass.loop.stopping import EarlyStopper
 from windlass.records.decision import Approval, Decision, StudyRecord, StudyStatus
@@ -19,6 +20,7 @@ from windlass.records.ranking import counted_score, standings
 from windlass.records.run import RunRecord, Status
 from windlass.records.study import Study
 from windlass.report.why import Explained
+from windlass.runs.folder import RunFolder
 from windlass.settings import secret
 from windlass.space.space import Space
 from windlass.store.decisions import DecisionLog
@@ -126,7 +128,13 @@ def explain(lab: Lab, reference: str) -> Explained:
         siblings=[d for d in decisions if d.cycle == decision.cycle and d.number != decision.number],
         place=place,
         places=len(ranking),
+        resumable=run is not None and _resumable(lab, run),
     )
+
+
+def _resumable(lab: Lab, run: RunRecord) -> bool:
+    folder = RunFolder(lab.runs_root / run.id)
+    return folder.spec_file.exists() and obstacle(run, folder, folder.spec()) is None
 
 
 def retraced(lab: Lab, name: str, cycle: int | None) -> Iterator[Retraced]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from windlass.lab.doctor import Check
     from windlass.lab.keeping import Keeping
     from windlass.lab.reindex import Reindexed
+    from windlass.lab.resume import Course
     from windlass.loop.driver import Event, Pause
     from windlass.loop.keeping import Challengers
     from windlass.loop.retrace import Retraced
@@ -284,13 +285,24 @@ class Lab:
             upkeep.tidy(self.runs_root, self.store.run(run.id))
         return self.get(run.id)
 
+    def resume(self, run_id: str, on_tick: Callable[[Course], None] | None = None) -> RunRecord:
+        """Let a run that was preempted, killed, lost or cancelled go on from what it left, and wait for its end.
+
+        It keeps its id, its folder and its curves. An interrupted wait leaves the job running.
+
+        Raises StateError for a run that has no next attempt, and where its data have changed.
+        """
+        from windlass.lab.resume import resume
+
+        return resume(self, run_id, on_tick)
+
     def replay(self, run_id: str, *, tolerance: float = 1e-9) -> tuple[RunRecord, ReplayVerdict]:
         """Run a run's saved config again as a new, linked run, and say whether it reproduces.
 
         ``tolerance`` is relative. Raises WindlassError for runs that no command or function can start again.
         """
         from windlass.jobs.local import LocalExecutor
-        from windlass.lab.trainer import code_and_data
+        from windlass.lab.trainer import check_code, code_and_data
         from windlass.runs.replay import replay_verdict
 
         original = self.get(run_id)
@@ -303,12 +315,7 @@ class Lab:
             )
         if not original.status.terminal:
             raise WindlassError(f"run {original.id} is {original.status}", f"windlass runs show {original.id}")
-        gone = [part for part in (*spec.command, *spec.python_path) if part.startswith("/") and not Path(part).exists()]
-        if gone:
-            raise WindlassError(
-                f"run {original.id} cannot be run again: {gone[0]} is gone",
-                "Put the code back where it was, or start the study anew from where it is.",
-            )
+        check_code(spec)
         code_folder = Path(spec.python_path[0]) if spec.python_path else Path.cwd()
         created = time.time()
         identity = {"replay_of": original.id, "at": created}
@@ -323,7 +330,7 @@ class Lab:
                 **spec.fingerprints,
                 **code_and_data(spec.command, spec.function, spec.config, code_folder, spec.data),
             },
-        )
+        ).identified()
         with closing(LocalExecutor(self.runs_root, 1)) as executor:
             executor.submit([again])
             upkeep.describe(self.runs_root, again.id)

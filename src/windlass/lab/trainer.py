@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from windlass import __version__
-from windlass.errors import StudyError
+from windlass.errors import StudyError, WindlassError
 from windlass.records.content import digest
 from windlass.records.run import Limits, RunSpec
 from windlass.records.study import Study
@@ -19,6 +19,14 @@ from windlass.workloads import workload, workload_of
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
+@runtime_checkable
+class Identified(Protocol):
+    """A workload whose results have to say more than their run and fingerprints, for example the backend."""
+
+    def identity(self, options: Mapping[str, Any]) -> dict[str, str]:
+        """What every result has to repeat, for checked options; see ``RunSpec.identity``."""
+
+
 def job_template(study: Study, folder: Path) -> RunSpec:
     """``folder`` holds the study file: data, scripts named in a command and modules of a function are found there.
 
@@ -26,13 +34,15 @@ def job_template(study: Study, folder: Path) -> RunSpec:
 
     Raises StudyError for a workload's wrong options and for files or modules that are not there.
     """
-    trainer = study.trainer
+    trainer, budget = study.trainer, study.budget
     config: dict[str, Any] = {}
-    function, data = trainer.function, _absolute_data(trainer.data, folder)
+    function, data, identity = trainer.function, _absolute_data(trainer.data, folder), dict(trainer.identity)
     if trainer.workload:
         chosen = workload(trainer.workload)
         config = {"workload": chosen.options(trainer.options, folder)}
         function, data = chosen.function, chosen.data(config["workload"])
+        if isinstance(chosen, Identified):
+            identity |= chosen.identity(config["workload"])
     command = absolute_command(trainer.command or (), folder)
     return RunSpec(
         id="",
@@ -42,14 +52,15 @@ def job_template(study: Study, folder: Path) -> RunSpec:
         command=command,
         function=function,
         preload=trainer.preload,
-        env={**thread_share(study.budget.concurrent), **trainer.env},
+        env={**thread_share(budget.concurrent), **trainer.env},
         python_path=(str(folder),),
         seed=study.seed,
-        limits=Limits(time_s=study.budget.run_time, memory_bytes=study.budget.run_memory),
+        limits=Limits(time_s=budget.run_time, memory_bytes=budget.run_memory, tokens=budget.run_tokens),
         data=data,
         required_metrics=study.required_metrics,
         study=study.name,
         fingerprints={"study": study.fingerprint, **code_and_data(command, function, config, folder, data)},
+        identity=identity,
         tags=study.tags,
     )
 
@@ -57,6 +68,16 @@ def job_template(study: Study, folder: Path) -> RunSpec:
 def thread_share(jobs: int) -> dict[str, str]:
     """The environment in which each of so many jobs at a time uses its share of the cores."""
     return dict.fromkeys(THREAD_VARIABLES, str(max(1, (os.cpu_count() or 1) // jobs)))
+
+
+def check_code(spec: RunSpec) -> None:
+    """Raises WindlassError where the code of a run that is to start again is gone."""
+    gone = [part for part in (*spec.command, *spec.python_path) if part.startswith("/") and not Path(part).exists()]
+    if gone:
+        raise WindlassError(
+            f"run {spec.id} cannot be run again: {gone[0]} is gone",
+            "Put the code back where it was, or start the study anew from where it is.",
+        )
 
 
 def code_and_data(

@@ -10,19 +10,16 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from windlass.errors import NotFound, StateError
 from windlass.jobs.collect import collect
-from windlass.records.run import RUN_ID, RunRecord
+from windlass.records.run import RUN_ID, RunRecord, Status
 from windlass.runs import index
-from windlass.runs.capture import capture
+from windlass.runs.capture import capture, interpreter_of
 from windlass.runs.compact import compact
 from windlass.runs.folder import RunFolder, write_atomic
 from windlass.store.protocol import Store
-
-if TYPE_CHECKING:
-    pass
 
 SYNCED_FILE = ".synced"  #: how far ``_index.jsonl`` is in the store, in bytes
 LEFTOVER = re.compile(rf"\.{RUN_ID.pattern}\.(\d+)\.[0-9a-f]+")
@@ -30,11 +27,15 @@ LEFTOVER_S = 10.0  #: younger ones may be in the making, by a process that canno
 
 
 def tidy(runs_root: Path, run: RunRecord) -> None:
-    """Compact the metric history and write SUMMARY.md and REPORT.md. Safe to repeat; a full disk is no failure."""
+    """Compact the metric history and write SUMMARY.md and REPORT.md; of a completed run, clear what it could have gone
+    on from. Safe to repeat; a full disk is no failure.
+    """
     from windlass.report.run import run_report, run_summary
 
     folder = RunFolder(runs_root / run.id)
     try:
+        if run.status is Status.COMPLETED:
+            shutil.rmtree(folder.state, ignore_errors=True)
         compact(folder)
         write_atomic(folder.report_file, run_report(run, folder).encode())
         write_atomic(folder.summary_file, run_summary(run, folder).encode())
@@ -47,7 +48,8 @@ def describe(runs_root: Path, run_id: str) -> None:
     folder = RunFolder(runs_root / run_id)
     spec = folder.spec()
     source = Path(spec.python_path[0]) if spec.python_path else Path.cwd()
-    capture(folder, source, spec.command or (spec.function or "",))
+    argv = spec.command or (spec.function or "",)
+    capture(folder, source, argv, interpreter_of(spec.command, spec.env))
 
 
 def clear_leftovers(runs_root: Path) -> int:

@@ -24,10 +24,16 @@ from windlass.records.decision import Approval, Decision
 from windlass.records.ranking import noise_floor
 from windlass.records.run import Failure, FailureKind, RunRecord, RunSpec, Status
 from windlass.records.study import Study
+from windlass.runs.attempts import due
+from windlass.runs.folder import RunFolder
 from windlass.space.generate import ConfigGenerator
 from windlass.space.space import Space
 from windlass.store.decisions import DecisionLog
 from windlass.store.protocol import Store
+
+MOST_ATTEMPTS = 10  #: that a run has by itself; a person may resume it further
+#: what a run's record has of its spec
+IDENTITY = ("id", "name", "created", "study", "number", "config", "seed", "tags", "fingerprints", "lineage")
 
 
 @dataclass(kw_only=True)
@@ -145,7 +151,7 @@ def hear(bench: Bench) -> list[tuple[Decision, Approval]]:
 def configure(bench: Bench, decision: Decision) -> RunSpec:
     """The job of a decision that goes, with the trainer and the limits of this start."""
     assert decision.run_id is not None
-    return replace(
+    spec = replace(
         bench.template,
         id=decision.run_id,
         created=decision.at,
@@ -154,6 +160,7 @@ def configure(bench: Bench, decision: Decision) -> RunSpec:
         number=decision.number,
         fingerprints={**bench.template.fingerprints, "config": digest(decision.config)},
     )
+    return spec.identified()
 
 
 def waiting(bench: Bench, decisions: Sequence[Decision]) -> list[RunRecord]:
@@ -193,7 +200,36 @@ def settle(bench: Bench, run_id: str) -> RunRecord:
     return bench.history[run_id]
 
 
+def go_on(bench: Bench, run: RunRecord) -> RunRecord | None:
+    """Let a run that was ended from outside go on, with its next attempt; None where it has failed for good.
+
+    That is where it left nothing to go on from, had its ``MOST_ATTEMPTS``, or would go on with other code or data.
+    """
+    now, then = bench.template.fingerprints, run.fingerprints
+    same = all(then.get(what) == now.get(what) for what in ("code", "data"))
+    if run.failure is None or not run.failure.kind.resumable or run.attempt >= MOST_ATTEMPTS or not same:
+        return None
+    try:
+        number = bench.executor.resume(run.id)
+    except (StateError, NotFound):
+        return None
+    bench.note(_reopened(run, number))
+    return bench.history[run.id]
+
+
+def catch_up(bench: Bench) -> None:
+    """Take over attempts that are not on record: the process that reopened a run was killed, or was a person's."""
+    for run in list(bench.history.values()):
+        later = due(RunFolder(bench.runs_root / run.id)) if run.status.terminal else None
+        if later is not None and later.number > run.attempt:
+            bench.note(_reopened(run, later.number))
+
+
+def _reopened(run: RunRecord, attempt: int) -> RunRecord:
+    fresh = RunRecord(**{name: getattr(run, name) for name in IDENTITY}, status=Status.QUEUED, attempt=attempt)
+    return replace(fresh, metrics=run.metrics, artifacts=run.artifacts, notes=run.notes)
+
+
 def _identity(spec: RunSpec) -> dict[str, Any]:
     """The fields that a run's record takes over from its spec."""
-    names = ("id", "name", "created", "study", "number", "config", "seed", "tags", "fingerprints", "lineage")
-    return {name: getattr(spec, name) for name in names}
+    return {name: getattr(spec, name) for name in IDENTITY}

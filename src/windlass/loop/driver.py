@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from windlass.history import Progress, stop_reason
 from windlass.jobs.protocol import JobEventKind
 from windlass.loop import keeping
-from windlass.loop.cycle import Bench, hear, plan, settle, start, submit, waiting
+from windlass.loop.cycle import Bench, catch_up, go_on, hear, plan, settle, start, submit, waiting
 from windlass.records.content import digest
 from windlass.records.decision import Approval, Decision, StudyRecord, StudyStatus
-from windlass.records.run import EarlyStop, RunRecord
+from windlass.records.run import EarlyStop, Failure, RunRecord
 
 TICK_S = 0.5  #: how often a wait for jobs looks at the clock and at ``pause``
 ALIKE_FAILURES = 3  #: first runs of a command that fail with one message, after which a study stops
@@ -67,6 +67,14 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class Continued:
+    """A run was ended from outside and goes on from what it left."""
+
+    run: RunRecord  #: queued again, for its attempt ``run.attempt``
+    after: Failure  #: how the attempt before ended
+
+
+@dataclass(frozen=True, slots=True)
 class Pausing:
     running: int  #: runs that are waited for
 
@@ -91,6 +99,7 @@ Event = (
     | Started
     | StoppedEarly
     | Settled
+    | Continued
     | keeping.KeepingEvent
     | Pausing
     | Tick
@@ -173,21 +182,37 @@ def drive(
             if event.kind is JobEventKind.STARTED:
                 yield Started(start(bench, event.run_id))
             else:
-                run = settle(bench, event.run_id)
-                endings.add(run.failure.message if run.failure else None)
-                settled += 1
+                ended = _ended(bench, event.run_id, may_go_on=not pause.asked)
+                if isinstance(ended, Settled):
+                    endings.add(ended.run.failure.message if ended.run.failure else None)
+                    settled += 1
                 fruitless = 0
-                champion = bench.progress.best
-                yield Settled(run, best=champion is not None and champion.id == run.id)
+                yield ended
         if not events:
             yield Tick()
 
 
+def _ended(bench: Bench, run_id: str, *, may_go_on: bool) -> Settled | Continued:
+    run = settle(bench, run_id)
+    if may_go_on and run.failure is not None and (again := go_on(bench, run)) is not None:
+        return Continued(again, run.failure)
+    champion = bench.progress.best
+    return Settled(run, best=champion is not None and champion.id == run.id)
+
+
 def _resume(bench: Bench) -> Iterator[Event]:
-    """Take up what an earlier process left: catch up the log, submit or attach every run that is not terminal."""
+    """Take up what an earlier process left: catch up the log, submit or attach every run that is not terminal.
+
+    Runs that were ended from outside, and that no decision knows as failed yet, go on.
+    """
     bench.log.catch_up(bench.decided, list(bench.approvals.values()))
     unknown = [d for d in bench.decided if bench.goes(d) and d.run_id not in bench.history]
     bench.note(*waiting(bench, unknown))  # decided, and lost with a database before the folder was made
+    catch_up(bench)
+    for run_id in dict.fromkeys(bench.knowledge.news()):
+        run = bench.history[run_id]
+        if run.failure is not None and (again := go_on(bench, run)) is not None:
+            yield Continued(again, run.failure)
     open_runs = [d for d in bench.decided if bench.goes(d) and not bench.history[d.run_id or ""].status.terminal]
     if not open_runs:
         return
@@ -197,10 +222,9 @@ def _resume(bench: Bench) -> Iterator[Event]:
         if event.kind is JobEventKind.STARTED:
             yield Started(start(bench, event.run_id))
         else:
-            run = settle(bench, event.run_id)
-            settled += 1
-            champion = bench.progress.best
-            yield Settled(run, best=champion is not None and champion.id == run.id)
+            ended = _ended(bench, event.run_id, may_go_on=True)
+            settled += isinstance(ended, Settled)
+            yield ended
     yield Resumed(settled, len(open_runs) - settled)
 
 

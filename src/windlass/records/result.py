@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,15 +17,23 @@ LOGGED = "logged"
 NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
+class ResultStatus(StrEnum):
+    COMPLETED = "completed"
+    PREEMPTED = "preempted"  #: was asked to end, and has left in ``state/`` what a new attempt goes on from
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """``metrics`` are the final values; ``failure`` is set by a job that knows why it failed."""
 
+    status: ResultStatus = ResultStatus.COMPLETED
     metrics: Mapping[str, float] = field(default_factory=dict)
     artifacts: tuple[Artifact, ...] = ()
     notes: tuple[str, ...] = ()
     failure: Failure | None = None
     info: Mapping[str, Any] = field(default_factory=dict)  #: free-form, kept, never interpreted
+    identity: Mapping[str, Any] = field(default_factory=dict)  #: what it is the result of; the spec's ``identity``
+    nonce: str = ""  #: of the start that it is the result of; needed in result.json, not on stdout
 
     def to_dict(self) -> dict[str, Any]:
         data = asdict(self)
@@ -57,7 +66,7 @@ def parse_result(data: Any) -> Result:
     """Raises ValueError that says what is wrong with the values."""
     if not isinstance(data, Mapping):
         raise ValueError(f"a result is a JSON object, not {type(data).__name__}")
-    known = ("metrics", "artifacts", "notes", "failure", "info")
+    known = tuple(one.name for one in fields(Result))
     for key in data:
         if key not in known:
             raise ValueError(f"unknown key {key!r} in the result.{nearest(str(key), known)} Known: {', '.join(known)}")
@@ -79,9 +88,42 @@ def parse_result(data: Any) -> Result:
             notes=tuple(str(note) for note in data.get("notes", ())),
             failure=_parse_failure(failure) if failure else None,
             info=dict(data.get("info", {})),
+            status=_parse_status(data.get("status", ResultStatus.COMPLETED)),
+            identity=_parse_identity(data.get("identity", {})),
+            nonce=str(data.get("nonce", "")),
         )
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"malformed result: {error}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mismatch:
+    """A field in which a result is not of its spec."""
+
+    field: str
+    expected: str
+    actual: Any  #: a JSON value; None where the result does not say
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: expected {self.expected!r}, is {self.actual!r} ({self.reason})"
+
+
+def mismatches(expected: Mapping[str, str], result: Result) -> list[Mismatch]:
+    """Every field of a spec's ``identity`` that a result does not repeat, in the spec's order."""
+    found = []
+    for name, wanted in expected.items():
+        actual = result.identity.get(name)
+        if name not in result.identity:
+            reason = "the result does not say"
+        elif not isinstance(actual, str):
+            reason = f"{type(actual).__name__}, not a text"
+        elif actual != wanted:
+            reason = "the result is of another " + name.replace("_", " ")
+        else:
+            continue
+        found.append(Mismatch(field=name, expected=wanted, actual=actual, reason=reason))
+    return found
 
 
 def parse_artifact(data: Mapping[str, Any]) -> Artifact:
@@ -94,6 +136,19 @@ def parse_artifact(data: Mapping[str, Any]) -> Artifact:
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"artifact path {artifact.path!r} leads out of the run folder")
     return artifact
+
+
+def _parse_status(value: Any) -> ResultStatus:
+    try:
+        return ResultStatus(value)
+    except ValueError:
+        raise ValueError(f"'status' is one of {', '.join(ResultStatus)}, not {value!r}") from None
+
+
+def _parse_identity(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"'identity' is an object of field -> text, not {value!r}")
+    return {str(name): inner for name, inner in value.items()}
 
 
 def _parse_failure(data: Mapping[str, Any]) -> Failure:

@@ -9,12 +9,14 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Self
 
 from windlass.records.content import digest, flatten
 
+#: what a result repeats of its spec beside the fields that a study or workload declares
+OWN_IDENTITY = ("run", "config", "code", "data")
 RUN_ID = re.compile(r"\d{8}T\d{6}Z_[A-Za-z0-9][A-Za-z0-9\-]{0,63}_[0-9a-f]{10}")
 
 
@@ -56,9 +58,14 @@ class FailureKind(StrEnum):
     LOST = "lost"  #: its supervisor vanished; nobody knows how it ended
 
     @property
+    def blameless(self) -> bool:
+        """Whether the end came from outside, and says nothing about the config."""
+        return self in (FailureKind.LOST, FailureKind.KILLED, FailureKind.PREEMPTED)
+
+    @property
     def resumable(self) -> bool:
         """Whether a new attempt may continue the run's curves."""
-        return self in (FailureKind.LOST, FailureKind.KILLED, FailureKind.PREEMPTED)
+        return self.blameless
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +74,7 @@ class Limits:
 
     time_s: float | None = None  #: wall seconds
     memory_bytes: int | None = None  #: resident bytes of the whole process tree
+    tokens: int | None = None  #: of the logged metric ``tokens``, which counts from the run's begin
     grace_s: float = 5.0  #: seconds between SIGTERM and SIGKILL
 
 
@@ -90,8 +98,17 @@ class RunSpec:
     study: str | None = None
     number: int | None = None  #: the decision's number in its study, from 1
     fingerprints: Mapping[str, str] = field(default_factory=dict)  #: config, code, data, environment
+    identity: Mapping[str, str] = field(default_factory=dict)  #: what a result has to repeat; see ``identified``
     lineage: Mapping[str, str] = field(default_factory=dict)  #: replay_of, resumed_from, ...
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    def identified(self) -> Self:
+        """With the run's id and fingerprints beside the fields that were declared; without such fields, as it is."""
+        declared = {name: value for name, value in self.identity.items() if name not in OWN_IDENTITY}
+        if not declared:
+            return replace(self, identity={})
+        own = {"run": self.id, **self.fingerprints}
+        return replace(self, identity={**declared, **{name: own[name] for name in OWN_IDENTITY if name in own}})
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -149,7 +166,7 @@ class Exit:
 
     code: int | None  #: exit code; None when ended by a signal or never started
     signal: int | None = None
-    reason: str = "exit"  #: exit, timeout, memory, cancel, stop (early, by the lab), not_started
+    reason: str = "exit"  #: exit, timeout, memory, budget, output, cancel, stop (early, by the lab), not_started
     message: str = ""  #: why it could not be started, or who cancelled it
     started: float = 0.0  #: seconds since the epoch
     ended: float = 0.0

@@ -34,6 +34,7 @@ from windlass.records.fields import (
 from windlass.records.gate import GatePolicy
 from windlass.records.parameters import Parameter
 from windlass.records.region import Constraint, Interval
+from windlass.records.run import OWN_IDENTITY
 
 
 def _refuse_what_json_lacks(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -78,6 +79,9 @@ class Trainer(Strict):
     )
     preload: tuple[Text, ...] = Field((), description="modules imported once, before short Python jobs are forked")
     env: Mapping[Text, Text] = Field(default_factory=dict, description="added to the job's environment")
+    identity: Mapping[Text, Text] = Field(
+        default_factory=dict, description="what every result has to repeat, beside its run and fingerprints"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -88,6 +92,8 @@ class Trainer(Strict):
             raise ValueError("'options' are a workload's; a command or function gets its settings from 'baseline'")
         if self.data and self.workload:
             raise ValueError("'data' is for a command or function; a workload's data are in its options")
+        if own := sorted({*OWN_IDENTITY} & {*self.identity}):
+            raise ValueError(f"'identity' has {', '.join(own)} by itself, of every run; declare other fields")
         if self.preload and self.command:
             raise ValueError("'preload' serves functions and workloads; a command starts its own interpreter")
         return self
@@ -115,6 +121,9 @@ class Budget(Strict):
     concurrent: Positive = Field(default=1, description="runs at a time")
     run_time: Seconds | None = Field(default=None, description="of one run")
     run_memory: Bytes | None = Field(default=None, description="of one run's whole process tree, for example 2GiB")
+    run_tokens: Positive | None = Field(
+        default=None, description="of one run: the highest value that its metric 'tokens' may have"
+    )
 
 
 class Stagnation(Strict):
@@ -174,7 +183,7 @@ class Study(Strict):
 
     def _contradictions(self) -> Iterable[Problem]:
         if self.baseline_runs > self.repeats:
-            text = f"the baseline runs {self.baseline_runs} times, and no config more than 'repeats', {self.repeats}, times"
+            text = f"the baseline runs {self.baseline_runs} times, and no config more than 'repeats', {self.repeats}"
             yield Problem(("baseline_runs",), text)
         names = [c.name for c in self.constraints]
         for i, name in enumerate(names):
@@ -192,7 +201,10 @@ class Study(Strict):
     @property
     def fingerprint(self) -> str:
         """Of what the study asks; its ``TERMS`` may change between two starts."""
-        return digest(self.model_dump(mode="json", exclude={*TERMS, "description", "tags"}))
+        left_out: dict[str, Any] = dict.fromkeys((*TERMS, "description", "tags"), True)
+        if not self.trainer.identity:  # a study has the fingerprint that it had before this key was there
+            left_out["trainer"] = {"identity"}
+        return digest(self.model_dump(mode="json", exclude=left_out))
 
     @property
     def terms(self) -> dict[str, Any]:

@@ -13,7 +13,6 @@ one artifact of kind ``scores``: see ``windlass.registry.scores``.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,7 +33,7 @@ from windlass.registry.leakage import Training, overlap
 from windlass.registry.scores import Scores, read
 from windlass.registry.state import State
 from windlass.runs.folder import RunFolder
-from windlass.runs.source import absolute_command, command_content, file_digest, function_digest
+from windlass.runs.source import absolute_command, command_content, file_digest, function_digest, joint_digest
 
 #: in an evaluation run's lineage: the checkpoint's id
 EVALUATES = "evaluates"
@@ -72,11 +71,8 @@ def _files_in(folder: Path) -> Iterable[Path]:
 
 
 def training_fingerprint(paths: Iterable[Path]) -> str:
-    """Of the content of several files and folders, in their order. Raises DataError."""
-    content = hashlib.sha256()
-    for path in paths:
-        content.update(bytes.fromhex(data_fingerprint(path)))
-    return content.hexdigest()
+    """Of the content of files and folders: of one its own, of several over theirs in their order. Raises DataError."""
+    return joint_digest([data_fingerprint(path) for path in paths])
 
 
 def evaluator_fingerprint(benchmark: Benchmark, folder: Path) -> str:

@@ -6,12 +6,14 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
+from windlass.errors import NotFound
 from windlass.records.document import dump_yaml
-from windlass.records.run import RunRecord
+from windlass.records.run import RunRecord, Status
 from windlass.report.blocks import Block, Bullets, Code, Mono, Paragraph, RunId, Section, Table
 from windlass.report.figures import sparkline
 from windlass.report.markdown import render
 from windlass.report.tables import status_words
+from windlass.runs.attempts import left_state
 from windlass.runs.folder import RunFolder, read_json
 from windlass.runs.text import code, document, duration, escape, number, one_line, show, size, when
 from windlass.runs.text import table as markdown_table
@@ -134,7 +136,9 @@ def _environment(folder: RunFolder) -> Iterator[Block]:
     cores, packages = recorded.get("cpu_count"), recorded.get("packages") or {}
     rows = [
         ("host", f"{recorded.get('host')}, {recorded.get('platform')}, {cores} cores"),
-        ("Python", f"{recorded.get('python')}, {len(packages)} packages (named in {folder.environment_file.name})"),
+        ("Python", f"{recorded['python']}, {len(packages)} packages (named in {folder.environment_file.name})")
+        if recorded.get("python")
+        else ("program", Mono(str(recorded.get("executable")))),
     ]
     if argv := recorded.get("argv"):
         rows.append(("command", Mono(one_line(shlex.join(map(str, argv)), 300))))
@@ -153,6 +157,8 @@ def _lineage(run: RunRecord) -> Iterator[Block]:
 
 def _next(run: RunRecord, folder: RunFolder) -> list[str]:
     commands = [] if run.status.terminal else [f"windlass runs cancel {run.id}"]
+    if (again := _goes_on(run, folder)) is not None:
+        commands.append(again)
     if run.failure is not None and _logs(folder):
         commands.append(f"tail -n 50 {shlex.quote(str(_logs(folder)[-1]))}")
     if run.lineage.get("replay_of"):
@@ -161,6 +167,17 @@ def _next(run: RunRecord, folder: RunFolder) -> list[str]:
         commands.append(f"windlass runs replay {run.id}")
     if run.study:
         commands += [f"windlass why {run.id}", f"windlass studies report {run.study}"]
-    elif run.failure is not None and run.failure.kind.resumable:
-        commands.append(f'windlass.start_run(resume="{run.id}")')
     return commands or ["windlass runs list"]
+
+
+def _goes_on(run: RunRecord, folder: RunFolder) -> str | None:
+    """What lets a run that was ended from outside go on."""
+    if run.status is not Status.CANCELLED and not (run.failure is not None and run.failure.kind.resumable):
+        return None
+    try:
+        spec = folder.spec()
+    except NotFound:
+        return None
+    if not (spec.command or spec.function):
+        return f'windlass.start_run(resume="{run.id}")' if run.failure is not None else None
+    return f"windlass runs resume {run.id}" if left_state(folder) else None

@@ -11,7 +11,7 @@ from windlass.records.decision import Approval, Decision, Outcome, Stance
 from windlass.records.forecast import Prediction
 from windlass.records.ranking import Standing, counted_score
 from windlass.records.result import encode_number
-from windlass.records.run import FailureKind, RunRecord, Status
+from windlass.records.run import RunRecord, Status
 from windlass.records.study import Study
 from windlass.report.blocks import Block, Bullets, Cells, Code, Mono, Paragraph, RunId, Section, Table
 from windlass.report.forecasts import ForecastCheck, forecast_checks
@@ -43,6 +43,7 @@ class Explained:
     siblings: Sequence[Decision]  #: the other decisions of its cycle
     place: int | None = None  #: of ``standing`` among all configs that count, from 1
     places: int = 0  #: how many there are
+    resumable: bool = False  #: the run was ended from outside, and left something to go on from
 
     @property
     def title(self) -> str:
@@ -302,6 +303,8 @@ def _outcome(explained: Explained) -> Iterator[Block]:
     yield Table(("", ""), rows)
     if run.failure is not None:
         yield Paragraph(f"Failed ({run.failure.kind}): {run.failure.message}")
+    if run.attempt > 1 and run.notes:
+        yield Bullets(run.notes)
     if (stop := run.stopped_early) is not None:
         yield Paragraph(f"Stopped early by the rule {stop.rule!r} at step {stop.step:g}: {stop.reason}.")
         if stop.evidence:
@@ -324,7 +327,7 @@ def _held(explained: Explained) -> Iterator[Block]:
     words = f"The forecast gave a failure {chance(forecast.fails)}; {ended}."
     if kind is not None and run.failure is not None:
         words += f" Of this kind it gave {chance(kind)}."
-    if run.failure is not None and run.failure.kind in (FailureKind.LOST, FailureKind.KILLED):
+    if run.failure is not None and run.failure.kind.blameless:
         words += " Such an end says little about the config."
     yield Paragraph(words)
 
@@ -370,6 +373,8 @@ def _next(explained: Explained) -> list[str]:
         reference = f"'{name}#{decision.number}'"
         return [f"windlass approvals {verb} {reference} --reason '...'" for verb in ("approve", "reject")]
     commands = [f"windlass runs show {run.id}"] if run is not None else []
+    if run is not None and explained.resumable:
+        commands.insert(0, f"windlass runs resume {run.id}")
     if run is not None and explained.before is not None and explained.before.id != run.id:
         commands.append(f"windlass runs compare {explained.before.id} {run.id}")
     return [*commands, f"windlass studies retrace {name} --cycle {decision.cycle}", f"windlass studies report {name}"]

@@ -13,12 +13,13 @@ from typing import Any
 
 from windlass.errors import WindlassError
 from windlass.records.run import RunSpec
+from windlass.runs.failure import describe_failure, exit_code
 from windlass.runs.folder import RunFolder
-from windlass.runs.sdk import Run, attach, describe_failure
+from windlass.runs.sdk import Run, attach
 
 
 def main() -> None:
-    """``--spec FILE --output-dir DIR``; exits with 0, or with 1 where the function raised."""
+    """``--spec FILE --output-dir DIR``; exits as ``call`` says."""
     parser = argparse.ArgumentParser(prog="windlass.runs.entry")
     parser.add_argument("--spec", type=Path, required=True)
     parser.add_argument("--output-dir", type=Path, required=True)
@@ -30,7 +31,8 @@ def main() -> None:
 def call(spec: RunSpec, folder: RunFolder) -> int:
     """Call ``function(config, run)`` and write its result; returns the exit code.
 
-    What the function returns are the final metrics (a mapping of name to number); None means what it logged last.
+    What the function returns are the final metrics (a mapping of name to number); None means what it logged last. The
+    exit code is 3 after a PreflightError, 143 after Preempted, that of a SystemExit, and 1 after any other exception.
     """
     run: Run | None = None
     try:
@@ -47,11 +49,12 @@ def call(spec: RunSpec, folder: RunFolder) -> int:
         return 0
     except BaseException as error:
         traceback.print_exc()
+        failure = describe_failure(error)
         if run is not None:
-            run.finish(failure=describe_failure(error))
+            run.finish(failure=failure)
         if isinstance(error, SystemExit):
             return error.code if isinstance(error.code, int) else 1
-        return 1
+        return exit_code(failure)
 
 
 def load(name: str) -> Callable[[dict[str, Any], Run], Any]:

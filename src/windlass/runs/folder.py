@@ -12,7 +12,7 @@ from typing import Any
 
 from windlass.errors import DuplicateId, NotFound
 from windlass.records.run import Exit, RunSpec
-from windlass.settings import RUN_DIR_VARIABLE
+from windlass.settings import NONCE_VARIABLE, RUN_DIR_VARIABLE
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = False) -> None:
@@ -102,6 +102,10 @@ class RunFolder:
         """What tells the job's processes which run they belong to."""
         return {RUN_DIR_VARIABLE: str(self.path)}
 
+    def start_environment(self, nonce: str) -> dict[str, str]:
+        """The same, and what tells this start from every other one: the job's result.json repeats it."""
+        return {**self.job_environment, NONCE_VARIABLE: nonce}
+
     @property
     def cancel_file(self) -> Path:
         """That someone asked to end the job, and why; written before the signal is sent."""
@@ -134,6 +138,15 @@ class RunFolder:
     def state(self) -> Path:
         """What a new attempt goes on from, written by the trainer; a run that leaves one can be resumed."""
         return self.path / "state"
+
+    @property
+    def attempt_file(self) -> Path:
+        """That a later attempt is due, and what it goes on from (Attempt)."""
+        return self.path / "attempt.json"
+
+    def attempt_folder(self, number: int) -> Path:
+        """What an attempt left that is not the last one: its lease, exit, result and output."""
+        return self.path / "attempts" / str(number)
 
     @property
     def summary_file(self) -> Path:

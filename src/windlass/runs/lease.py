@@ -36,6 +36,7 @@ class Lease:
     heartbeat: bool = False  #: the holder touches the file; without it, the process alone counts
     lasts_s: float = 45.0  #: how long one sign of life lasts
     attempt: int = 1
+    nonce: str = ""  #: of this start of a job: its result.json repeats it; empty for a script's own run
 
     @classmethod
     def of(cls, pid: int, **more: Any) -> Self:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -14,28 +13,23 @@ import signal
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from windlass.errors import Diverged, NotFound, PreflightError, Preempted, StateError, Unhealthy, WindlassError
+from windlass.errors import Diverged, NotFound, StateError, WindlassError
 from windlass.records.content import canonical
-from windlass.records.result import LOGGED, Result, parse_result
+from windlass.records.result import LOGGED, Result, ResultStatus, parse_result
 from windlass.records.run import Artifact, Exit, Failure, FailureKind, RunSpec, make_run_id
-from windlass.runs import index
+from windlass.runs import attempts, index
+from windlass.runs.failure import describe_failure, exit_code
 from windlass.runs.folder import RunFolder, read_json, write_atomic
 from windlass.runs.journal import Journal, tell
 from windlass.runs.lease import Heartbeat, Holder, Lease, claim, holder, take_over
-from windlass.settings import SETTINGS_FILE, find_lab, job_run_dir, lay_out, load_settings
+from windlass.settings import SETTINGS_FILE, find_lab, job_nonce, job_run_dir, lay_out, load_settings
 
-FAILURE_OF = {
-    PreflightError: FailureKind.PREFLIGHT,
-    Preempted: FailureKind.PREEMPTED,
-    Unhealthy: FailureKind.UNHEALTHY,
-}
 CAPTURE_S = 2.0  #: how long the end of a script waits for its environment to be written down
 
 
@@ -50,8 +44,8 @@ def start_run(
 ) -> Run:
     """The run of this script. Inside a job it is the job's run; elsewhere a new one, in the nearest lab upwards.
 
-    Where there is no lab, ``./lab`` is made. ``resume`` continues a run that was lost, killed or cancelled: an id, or
-    the path of a run folder; its curves go on from ``run.resumed_step``.
+    Where there is no lab, ``./lab`` is made. ``resume`` continues a run that was preempted, lost, killed or cancelled:
+    an id, or the path of a run folder; its curves go on from ``run.resumed_step``.
 
     Raises NotFound and StateError for a run that cannot be resumed, WindlassError for a config that is no JSON.
     """
@@ -89,7 +83,9 @@ def start_run(
 
 def attach(folder: RunFolder) -> Run:
     """The run of a job, whose supervisor answers for it."""
-    return Run(folder, folder.spec(), owner=False)
+    later = attempts.due(folder)
+    number, step = (later.number, later.step) if later is not None else (1, None)
+    return Run(folder, folder.spec(), owner=False, attempt=number, resumed_step=step)
 
 
 def _lab_folder(lab: Path | str | None) -> Path:
@@ -116,7 +112,7 @@ def _as_name(text: str) -> str:
 def _resume(root: Path, resume: str | Path) -> Run:
     folder = _find_run(root / "runs", resume)
     spec = folder.spec()
-    with _locked(folder):
+    with attempts.locked(folder):
         attempt, step = _reopen(root, folder)
     index.append(folder.path.parent, [folder.id], "resumed")
     return Run(folder, spec, owner=True, attempt=attempt, resumed_step=step)
@@ -135,39 +131,28 @@ def _find_run(runs_root: Path, named: str | Path) -> RunFolder:
     return RunFolder(found[0])
 
 
-@contextlib.contextmanager
-def _locked(folder: RunFolder) -> Iterator[None]:
-    """Of two that resume one run, the second waits, and then finds it running."""
-    fd = os.open(folder.path, os.O_RDONLY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
 def _reopen(root: Path, folder: RunFolder) -> tuple[int, float | None]:
     """Take over a run whose holder is gone; the number of the new attempt, and the last step of those before."""
     if holder(folder) is Holder.ALIVE and folder.exit() is None:
         raise StateError(f"run {folder.id} is still running", f"windlass runs show {folder.id}")
     ended, result = folder.exit(), read_json(folder.result_file)
     failed = isinstance(result, dict) and result.get("failure")
+    preempted = isinstance(failed, dict) and failed.get("kind") == FailureKind.PREEMPTED
     if ended is not None and ended.reason == "stop":
         raise StateError(
-            f"run {folder.id} was stopped early; only lost, killed and cancelled runs can be resumed",
+            f"run {folder.id} was stopped early; only preempted, lost, killed and cancelled runs can be resumed",
             f"windlass runs replay {folder.id}",
         )
-    if ended is not None and ended.reason != "cancel" and ended.signal is None:
+    if ended is not None and ended.reason != "cancel" and ended.signal is None and not preempted:
         how = "failed by itself" if failed or ended.code else "is completed"
         raise StateError(
-            f"run {folder.id} {how}; only lost, killed and cancelled runs can be resumed", "Start a new run."
+            f"run {folder.id} {how}; only preempted, lost, killed and cancelled runs can be resumed", "Start a new run."
         )
     from windlass.runs.reader import last_attempt
 
     last, step = last_attempt(folder)
     lease = Lease.of(os.getpid(), heartbeat=True, lasts_s=load_settings(root).lease_s, attempt=last + 1)
-    for file in (folder.exit_file, folder.result_file):
-        file.unlink(missing_ok=True)
+    attempts.set_aside(folder, last)
     take_over(folder, lease)
     return last + 1, step
 
@@ -188,6 +173,7 @@ class Run:
         resumed_step: float | None = None,
     ) -> None:
         self.folder = folder
+        self.spec = spec
         self.id = folder.id
         self.path = folder.path
         self.config: Mapping[str, Any] = spec.config
@@ -199,13 +185,14 @@ class Run:
         self._last: dict[str, tuple[float | None, Any]] = {}  # name -> step and value, of the highest step
         self._artifacts: list[Artifact] = []
         self._notes: list[str] = []
+        self._identity = dict(spec.identity)
         self._journal = Journal(folder.journal_file)
         self._finished = False
         self._began = time.monotonic()
         self._started = time.time()
         self._crash: BaseException | None = None
         settings = load_settings(folder.path.parent.parent)
-        if attempt > 1:
+        if owner and attempt > 1:
             self._journal.event(attempt=attempt, resumed_at_step=resumed_step)
         self._monitor = _start_monitor(self._journal, settings.system_metrics_s)
         if owner:
@@ -275,6 +262,13 @@ class Run:
         self.folder.checkpoint.mkdir(exist_ok=True)
         return self.folder.checkpoint
 
+    def identify(self, **fields: str) -> None:
+        """Say what this run really used, where its spec has an ``identity``; what is not said is taken from the spec.
+
+        A field that is not as the spec wants it makes the result invalid.
+        """
+        self._identity.update({name: str(value) for name, value in fields.items()})
+
     def diverged(self, message: str) -> NoReturn:
         """End the run as failed with kind ``diverged``."""
         raise Diverged(message)
@@ -289,11 +283,15 @@ class Run:
         if self._finished or os.getpid() != self._pid:
             return
         final = {name: value for name, (_, value) in self._last.items()} if metrics is None else metrics
+        preempted = failure is not None and failure.kind is FailureKind.PREEMPTED
         result = Result(
             metrics={str(name): _as_float(name, value) for name, value in final.items()},
             artifacts=tuple(self._artifacts),
             failure=failure,
             info={"metrics": LOGGED} if metrics is None else {},
+            status=ResultStatus.PREEMPTED if preempted else ResultStatus.COMPLETED,
+            identity=self._identity,
+            nonce="" if self._owner else job_nonce(),
         )
         data = json.dumps(result.to_dict(), ensure_ascii=False, indent=1).encode(errors="replace")
         parse_result(json.loads(data))
@@ -333,7 +331,7 @@ class Run:
             message = self.folder.cancel_file.read_text(encoding="utf-8") or "asked to"
         self.folder.write_exit(
             Exit(
-                code=None if terminated else 1 if failure else 0,
+                code=None if terminated else exit_code(failure),
                 signal=signal.SIGTERM if terminated else None,
                 reason="cancel" if message else "exit",
                 message=message,
@@ -388,19 +386,6 @@ class Run:
             shutil.copy2(source, beside)
         os.replace(beside, target)
         return target
-
-
-def describe_failure(error: BaseException) -> Failure:
-    """An exception as a failure, with its kind, message and traceback."""
-    kind = FailureKind.ERROR
-    if isinstance(error, Diverged):
-        kind = FailureKind.DIVERGED
-    elif isinstance(error, MemoryError):
-        kind = FailureKind.OUT_OF_MEMORY
-    elif isinstance(error, (PreflightError, Preempted, Unhealthy)):
-        kind = FAILURE_OF[type(error)]
-    message = error.message if isinstance(error, WindlassError) else f"{type(error).__name__}: {error}"
-    return Failure(kind=kind, message=message, traceback="".join(traceback.format_exception(error)))
 
 
 def _as_float(name: Any, value: Any) -> float:

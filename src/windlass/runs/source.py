@@ -62,6 +62,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def joint_digest(digests: Sequence[str]) -> str:
+    """Of several contents by the digest of each, in their order; of one it is that one."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256(bytes.fromhex("".join(digests))).hexdigest()
+
+
 def _file(part: str, folder: Path) -> Path | None:
     path = folder / part
     try:

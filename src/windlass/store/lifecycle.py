@@ -41,7 +41,7 @@ def advance(stored: RunRecord, given: RunRecord) -> RunRecord:
         if stored.status is Status.COMPLETED:
             raise StateError(
                 f"run {stored.id} is completed; it cannot have attempt {given.attempt}",
-                f"windlass replay {stored.id}",
+                f"windlass runs replay {stored.id}",
             )
         return _merge(stored, given)
     if _STAGE[given.status] < _STAGE[stored.status]:

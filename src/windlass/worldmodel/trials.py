@@ -32,14 +32,15 @@ def trials_of(
 ) -> tuple[list[Trial], dict[str, str]]:
     """The terminal ``runs`` as trials, by end, number and id; and why runs were set aside, by run id.
 
-    Cancelled and lost runs say nothing about their config. A run that was stopped early did not fail; ``partial`` has
+    Cancelled, lost and preempted runs say nothing about their config, and resumed ones nothing about cost: only their
+    last attempt was timed. A run that was stopped early did not fail; ``partial`` has
     what its metrics would have come to: run id -> metric -> (value, standard deviation).
 
     A parameter that the space no longer has is dropped; one that a run lacks takes its value in the study's
     baseline, and without one, or with a value outside today's domain, the run is set aside. A completed run whose
     required metric is absent or not finite counts as failed, of kind ``diverged``.
     """
-    settled = [run for run in runs if run.status.terminal and run.status is not Status.CANCELLED and not _lost(run)]
+    settled = [run for run in runs if run.status.terminal and not _ended_from_outside(run)]
     settled.sort(key=lambda run: (run.ended or run.created, run.number or 0, run.id))
     trials: list[Trial] = []
     aside: dict[str, str] = {}
@@ -60,22 +61,24 @@ def trials_of(
             extra_sd = {name: expected[name][1] for name in metrics}
         elif len(metrics) < len(study.required_metrics):
             failure = str(FailureKind.DIVERGED)
-        cost = run.duration_s
+        timed = run.status is not Status.STOPPED and run.attempt == 1
+        cost = run.duration_s if timed else None
         trials.append(
             Trial(
                 run_id=run.id,
                 values=values,
                 metrics=metrics if failure is None else {},
                 failure=failure,
-                cost_s=cost if cost is not None and math.isfinite(cost) and run.status is not Status.STOPPED else None,
+                cost_s=cost if cost is not None and math.isfinite(cost) else None,
                 extra_sd=extra_sd,
             )
         )
     return trials, aside
 
 
-def _lost(run: RunRecord) -> bool:
-    return run.failure is not None and run.failure.kind is FailureKind.LOST
+def _ended_from_outside(run: RunRecord) -> bool:
+    kinds = (FailureKind.LOST, FailureKind.PREEMPTED)
+    return run.status is Status.CANCELLED or (run.failure is not None and run.failure.kind in kinds)
 
 
 def _metric(run: RunRecord, name: str) -> float:

@@ -6,13 +6,13 @@ trainer: {workload: tabular, options: {data: churn.csv, target: churned}}
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from windlass.errors import DataError, MissingExtra, StudyError, nearest
+from windlass.runs.source import file_digest, joint_digest
 from windlass.workloads.tabular.data import file_task
 from windlass.workloads.tabular.spec import BUNDLED, FAMILIES, Options, Task, parameter_names, read_options
 
@@ -61,14 +61,13 @@ class Tabular:
         return () if named is None else (named,)
 
     def fingerprints(self, options: Mapping[str, Any]) -> dict[str, str]:
-        content = hashlib.sha256()
+        digests = []
         for path in _data_files(read_options(options)):
             try:
-                with path.open("rb") as file:
-                    content.update(hashlib.file_digest(file, "sha256").digest())
+                digests.append(file_digest(path))
             except OSError as error:
                 raise DataError(f"{path} cannot be read: {error.strerror}", "Check 'data' in the options.") from error
-        return {"data": content.hexdigest()}
+        return {"data": joint_digest(digests)}
 
 
 WORKLOAD = Tabular()
