@@ -28,7 +28,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Li
 @pytest.fixture(autouse=True)
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """What works is remembered for a process; not from one test to the next."""
-    monkeypatch.setattr(run, "_problem", run._problem.__wrapped__)
+    monkeypatch.setattr(run, "_proven", set())
 
 
 @LINUX

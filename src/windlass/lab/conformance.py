@@ -142,7 +142,8 @@ class _Suite:
         ended = exit.code == 0
         took = f"exit code {exit.code} after {exit.wall_s:.1f} s"
         yield _point("ends by itself with exit code 0", ended, took if exit.code is not None else told)
-        result, problem = read_result(folder)
+        lease = read_lease(folder)
+        result, problem = read_result(folder, lease.nonce if lease is not None else "")
         where = "result.json" if folder.result_file.exists() else "stdout"
         yield _point("one JSON result", result is not None, f"on {where}" if result else problem)
         printed = folder.stdout_file.stat().st_size if folder.stdout_file.exists() else 0

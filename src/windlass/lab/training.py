@@ -10,26 +10,30 @@ from __future__ import annotations
 import importlib
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from windlass import __version__
-from windlass.errors import DataError, NotFound, PreflightError
+from windlass.errors import DataError, NotFound, PreflightError, StudyError
 from windlass.jobs.collect import read_result
 from windlass.lab.trainer import thread_share
 from windlass.records.content import digest
 from windlass.records.decision import StudyRecord
 from windlass.records.document import dump_yaml
+from windlass.records.fields import Bytes, Label
 from windlass.records.ranking import noise_floor, standings
 from windlass.records.run import RunRecord
 from windlass.records.study import Study
 from windlass.registry.rollback import candidates
 from windlass.report.training import Split, TrainingReport
 from windlass.runs.folder import RunFolder, read_json, write_atomic
-from windlass.runs.source import file_digest, installed_digest
+from windlass.runs.source import file_digest, function_digest, installed_digest
 from windlass.workloads import workload
 
 if TYPE_CHECKING:
@@ -116,7 +120,9 @@ def train(
 def prepare(lab: Lab, order: TrainingOrder) -> Job:
     """Check what was asked for, split the data by content, and write both into the folder of the study."""
     program = PROGRAMS[order.program]
+    _check(order)
     splits = _splits(order, program)
+    judges = _check_verifiers(order, splits) if program.rows == "tasks" else {}
     door = workload(order.program)
     identity: dict[str, Any] = {
         "program": order.program,
@@ -132,6 +138,7 @@ def prepare(lab: Lab, order: TrainingOrder) -> Job:
         "budget": [order.minutes, order.tokens, order.memory],
         "seed": order.seed,
         "code": digest([__version__, *map(installed_digest, door.code)]),
+        **({"judges": judges} if judges else {}),
         "environment": _environment(order.concurrent),
     }
     name = f"{order.program}-{digest(identity)[:10]}"
@@ -141,6 +148,10 @@ def prepare(lab: Lab, order: TrainingOrder) -> Job:
         file = folder / "data" / f"{split}.jsonl"
         if not file.is_file():
             _call(program, f"write_{program.rows}", file, rows)
+    for function in judges:
+        file = Path.cwd() / _file_of(function)
+        if file.is_file():  # jobs find it there, and a later change is another job
+            write_atomic(folder / file.relative_to(Path.cwd()), file.read_bytes())
     write_atomic(folder / "job.json", (json.dumps(identity, indent=1, sort_keys=True) + "\n").encode())
     study = _study(name, order, program)
     write_atomic(folder / "study.yaml", dump_yaml(study).encode())
@@ -151,6 +162,81 @@ def prepare(lab: Lab, order: TrainingOrder) -> Job:
 def option_names(program: str) -> frozenset[str]:
     """The workload's options; every other name is a hyper-parameter."""
     return frozenset(importlib.import_module(f"windlass.training.{program}.spec").Options.model_fields)
+
+
+def parameter_names(program: str) -> tuple[str, ...]:
+    """The hyper-parameters that the workload reads."""
+    return tuple(importlib.import_module(f"windlass.training.{program}.spec").parameter_names())
+
+
+def _check(order: TrainingOrder) -> None:
+    """Raises StudyError for a hyper-parameter, an option or a limit that no run could be given."""
+    spec = importlib.import_module(f"windlass.training.{order.program}.spec")
+    help_ = f"windlass train {order.program} --help"
+    try:
+        spec.read_config({**order.parameters, "workload": _options(order)})
+    except StudyError as error:
+        lines = [re.sub(r"^config\.(workload(\.|: ))?", "", line) for line in error.message.splitlines()]
+        raise StudyError("\n".join(lines), error.next_step or help_) from None
+    limits: list[tuple[str, Any, Any]] = [("--profile", Label, order.profile)]
+    limits += [("--memory", Bytes, order.memory)] if order.memory is not None else []
+    for name, kind, value in limits:
+        try:
+            TypeAdapter(kind).validate_python(value)
+        except ValidationError as error:
+            raise StudyError(f"{name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}", help_) from None
+
+
+def _options(order: TrainingOrder) -> dict[str, Any]:
+    return {**order.options, "data": str(order.data), "model": order.model}
+
+
+def _check_verifiers(order: TrainingOrder, splits: Mapping[str, Sequence[Any]]) -> dict[str, str]:
+    """The digest of the code of every function that judges, by ``module:function``.
+
+    Raises DataError for a task that nothing judges, and for a verifier that cannot be made.
+    """
+    from windlass.verifiers import build, for_task
+
+    tasks = [task for rows in splits.values() for task in rows]
+    given = [spec for name in ("verifier", "check") if (spec := order.options.get(name)) is not None]
+    functions = sorted({*_functions(given), *_functions([task.verifier for task in tasks])})
+    digests = {name: function_digest(name, Path.cwd(), "verifier") for name in functions}
+    known = [task for task in tasks if not any(_functions(task.verifier))]
+    if not any(_functions(order.options.get("verifier"))):
+        for_task(order.options.get("verifier"), known).close()
+    if order.options.get("check") is not None and not any(_functions(order.options["check"])):
+        build(order.options["check"]).close()
+    return digests
+
+
+def _functions(spec: Any) -> Iterator[str]:
+    """The functions of a verifier, and of those that are parts of it."""
+    if isinstance(spec, Mapping):
+        if spec.get("kind") == "function" and isinstance(spec.get("function"), str):
+            yield spec["function"]
+        for part in spec.values():
+            yield from _functions(part)
+    elif isinstance(spec, (list, tuple)):
+        for part in spec:
+            yield from _functions(part)
+
+
+def _file_of(function: str) -> str:
+    return function.partition(":")[0].replace(".", "/") + ".py"
+
+
+def _widened(order: TrainingOrder) -> dict[str, Any]:
+    """The preset's space, where what was asked for lies outside of it: the ranges are what is tuned by default."""
+    space = workload(order.program).defaults(_options(order))["space"]
+    wide = {}
+    for name in order.parameters.keys() & space.keys():
+        domain, value = space[name], order.parameters[name]
+        if "choices" in domain and value not in domain["choices"]:
+            wide[name] = {**domain, "choices": sorted([*domain["choices"], value])}
+        elif "low" in domain and not domain["low"] <= value <= domain["high"]:
+            wide[name] = {**domain, "low": min(domain["low"], value), "high": max(domain["high"], value)}
+    return {**space, **wide} if wide else {}
 
 
 def _study(name: str, order: TrainingOrder, program: Program) -> dict[str, Any]:
@@ -179,6 +265,7 @@ def _study(name: str, order: TrainingOrder, program: Program) -> dict[str, Any]:
             },
             "preload": list(workload(order.program).preload),
         },
+        **({"space": space} if (space := _widened(order)) else {}),
         **({"baseline": dict(order.parameters)} if order.parameters else {}),
         "budget": budget,
         "baseline_runs": order.repeats,

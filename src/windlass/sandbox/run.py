@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import secrets
 import signal
@@ -93,9 +92,14 @@ def available() -> Level:
     raise SandboxUnavailable(f"Untrusted code cannot be run here. {'; '.join(problems)}", NEXT_STEP)
 
 
-@functools.cache
+#: levels that have worked, with where bwrap was; a level that did not work may do so when there is more room
+_proven: set[tuple[Level, str | None]] = set()
+
+
 def _problem(level: Level, bwrap: str | None) -> str:
     """Why a level does not work here; empty where it does. ``bwrap`` is where it is now: another one is tried anew."""
+    if (level, bwrap) in _proven:
+        return ""
     machine = os.uname().machine
     if sys.platform != "linux":
         return f"it needs Linux, this is {sys.platform}"
@@ -112,7 +116,10 @@ def _problem(level: Level, bwrap: str | None) -> str:
         finished = _run(level, argv, "", contents, SandboxLimits(wall_s=STARTING_S))
     except SandboxUnavailable as error:
         return error.message
-    return "" if finished.code == 0 else f"Python did not run in it: {finished.reason or finished.stderr}"
+    if finished.code != 0:
+        return f"Python did not run in it: {finished.reason or finished.stderr}"
+    _proven.add((level, bwrap))
+    return ""
 
 
 def _program(argv_or_code: str | Sequence[str], files: Mapping[str, str]) -> tuple[list[str], dict[str, bytes]]:
