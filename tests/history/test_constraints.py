@@ -106,7 +106,7 @@ def test_two_causes_give_two_constraints_with_their_kinds() -> None:
     }
 
 
-@pytest.mark.parametrize("kind", [FailureKind.LOST, FailureKind.KILLED])
+@pytest.mark.parametrize("kind", [FailureKind.LOST, FailureKind.KILLED, FailureKind.PREEMPTED])
 def test_lost_and_killed_runs_teach_nothing(kind: FailureKind) -> None:
     runs = history(100, seed=2, fails=lambda values, rng: kind if values["batch"] >= 64 else False)
     assert learn_constraints(STUDY, SPACE, runs) == ([], [])

@@ -94,7 +94,7 @@ def test_rejected_proposals_are_a_small_penalty_and_no_case() -> None:
     assert found.facts["penalty"] == pytest.approx(0.1 / 3)
 
 
-@pytest.mark.parametrize("kind", [FailureKind.LOST, FailureKind.KILLED])
+@pytest.mark.parametrize("kind", [FailureKind.LOST, FailureKind.KILLED, FailureKind.PREEMPTED])
 def test_a_lost_or_killed_run_is_nobodys_case(kind: FailureKind) -> None:
     run = make_run(1, {"batch": 8}, failure=kind)
     approved = decision(run, "p", (vote("c", Stance.APPROVE),))

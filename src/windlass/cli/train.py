@@ -13,8 +13,9 @@ from rich.markup import escape
 
 from windlass.cli.runs import LabOption
 from windlass.cli.show import say
-from windlass.errors import WindlassError
+from windlass.errors import PreflightError, WindlassError, nearest
 from windlass.records.decision import StudyStatus
+from windlass.records.run import FailureKind
 
 if TYPE_CHECKING:
     pass
@@ -45,6 +46,10 @@ MinutesOption = Annotated[float | None, typer.Option("--minutes", min=0.01, help
 TokensOption = Annotated[int | None, typer.Option("--tokens", min=1, help="Budget of one run.")]
 MemoryOption = Annotated[str | None, typer.Option("--memory", help="Of one run, for example 8GiB.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0)]
+
+
+#: options of the workloads that are arguments of the command, and that --set therefore does not take
+GIVEN = {"data", "validation", "validation_share", "model", "profile", "minutes", "tokens"}
 
 
 @app.command()
@@ -155,10 +160,16 @@ def orpo(
 def _train(program: str, lab: Path | None, options: dict[str, Any], given: Sequence[str], **asked: Any) -> None:
     from windlass.cli.live import Live
     from windlass.lab import Lab, Pause
-    from windlass.lab.training import TrainingOrder, option_names, train
+    from windlass.lab.training import TrainingOrder, option_names, parameter_names, train
 
     values = dict(map(_named_value, given))
-    own = option_names(program)
+    own = option_names(program) - GIVEN
+    known = sorted({*own, *parameter_names(program)})
+    for name in values:
+        if name not in known:
+            raise WindlassError(
+                f"--set: {program} knows no {name!r}.{nearest(name, known)}", f"Known: {', '.join(known)}"
+            )
     options |= {name: value for name, value in values.items() if name in own}
     parameters = {name: value for name, value in values.items() if name not in own}
     order = TrainingOrder(program=program, options=options, parameters=parameters, **asked)
@@ -178,9 +189,10 @@ def _train(program: str, lab: Path | None, options: dict[str, Any], given: Seque
         say("Paused; the same command goes on.")
         raise typer.Exit(130)
     if report.chosen is None:
-        say(f"[bold red]error:[/] nothing was trained: {escape(report.because)}", markup=True)
+        say(f"[bold red]error:[/] nothing was trained: {escape(report.failures or report.because)}", markup=True)
         say(f"  windlass why {report.job}#1")
-        raise typer.Exit(1)
+        kinds = {run.failure.kind for run in report.runs if run.failure}
+        raise typer.Exit(PreflightError.exit_code if kinds == {FailureKind.PREFLIGHT} else 1)
 
 
 def _named_value(text: str) -> tuple[str, Any]:

@@ -73,6 +73,16 @@ class TrainingReport:
         """Whether the best configuration's gain exceeds the noise; None where nothing tells the noise."""
         return None if self.floor is None or self.best is None else self.floor.won(self.best)
 
+    @property
+    def failures(self) -> str:
+        """Why runs failed, in words; empty where none did."""
+        failed = [run for run in self.runs if run.failure is not None]
+        told = [
+            f"#{run.number} {run.failure.kind}: {one_line(run.failure.message, 400)}" for run in failed if run.failure
+        ]
+        more = f"; and {len(told) - 1} more" if len(told) > 1 else ""
+        return f"{told[0]}{more}" if told else ""
+
     def to_dict(self) -> dict[str, Any]:
         """Numbers and names alone: no clock and no path, so that the same job gives the same text."""
         return {

@@ -55,8 +55,8 @@ def build(
         )
     if hidden % heads or (hidden // heads) % 2 or heads % (kv_heads or heads):
         raise WindlassError(
-            f"hidden {hidden} in {heads} heads with {kv_heads or heads} key heads: hidden / heads has to be whole and even,"
-            " heads / key heads whole"
+            f"hidden {hidden} in {heads} heads with {kv_heads or heads} key heads: hidden / heads has to be whole and"
+            " even, heads / key heads whole"
         )
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _characters(characters) if characters is not None else _bpe(texts or (), vocabulary)
@@ -101,8 +101,8 @@ def warm_up(
 ) -> int:
     """Supervised training of the model in a folder, which then holds the trained one. Returns the steps taken.
 
-    AdamW, betas 0.9 and 0.98, weight decay 0.01, gradients clipped to norm 1. ``until`` is asked after every ``every``
-    steps, and ends it where it says so.
+    AdamW, betas 0.9 and 0.98, weight decay 0.01, gradients clipped to norm 1; the learning rate falls to 0 in a line.
+    ``until`` is asked after every ``every`` steps, and ends it where it says so.
 
     Raises Diverged where the loss is not finite, WindlassError for no texts.
     """
@@ -111,6 +111,7 @@ def warm_up(
     tokens, model = Tokens(folder), llama.load(folder)
     optimizer = torch.optim.AdamW(model.parameters(), learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     known: dict[int, tuple[list[int], list[int]]] = {}
+    step = 0
     for step in range(1, steps + 1):
         draw = random.Random(f"{seed}/{step}")
         chosen = [draw.randrange(len(texts)) for _ in range(batch)]
@@ -121,15 +122,16 @@ def warm_up(
         loss = F.cross_entropy(model(ids)[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=_NOT_LEARNED)
         if not torch.isfinite(loss):
             raise Diverged(f"the warm-up's loss is {loss.item()} at step {step}")
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * (1 - (step - 1) / steps)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if until is not None and step % every == 0 and until(model, tokens):
-            steps = step
             break
     llama.save(model, folder)
-    return steps
+    return step
 
 
 def _ids(text: Text, tokens: Tokens) -> tuple[list[int], list[int]]:
