@@ -10,7 +10,7 @@ import signal
 import statistics
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ import rlvrjobs
 from processes import processes_of, start_windlass, until, windlass
 from windlass.lab import Lab
 from windlass.lab.study import load_study
-from windlass.lab.training import Job, TrainingOrder, prepare, told
-from windlass.records.decision import StudyRecord, StudyStatus
+from windlass.lab.training import TrainingOrder, prepare, told
+from windlass.records.decision import Decision, Mode, Outcome, Proposal, StudyRecord, StudyStatus
 from windlass.records.run import FailureKind, MetricSummary, RunRecord, Status, make_run_id
-from windlass.report.training import TrainingReport
+from windlass.records.study import Study
+from windlass.store.decisions import DecisionLog
 from windlass.training import small
 
 EXACT = {"kind": "exact"}
@@ -208,7 +209,10 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_weights(
     until(lambda: not processes_of(lab))
     assert not (run / "result.json").exists() and not list(lab.glob("studies/*/training.json"))
     assert line_of(windlass(*command(given), cwd=lab)) == line
-    assert weights_of(lab) == {run.name: weights for weights in weights_of(first).values()}  # the run that was killed
+    with Lab(lab) as opened:
+        assert opened.get(run.name).attempt == 2  # from its last state, not from the beginning
+    [weights] = weights_of(first).values()
+    assert weights_of(lab) == {run.name: weights}  # the run that was killed
     assert report_of(lab, line["job"]) == report_of(first, line["job"])
 
 
@@ -221,7 +225,9 @@ def test_an_interrupt_pauses_and_the_same_command_goes_on(
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
-    assert json.loads(stdout)["status"] == "paused" and "the same command goes on" in stderr
+    paused = json.loads(stdout)
+    assert (paused["status"], paused["verdict"], paused["serves"]) == ("paused", None, None)
+    assert "pausing" in stderr and "the same command goes on" in stderr
     assert "Traceback" not in stderr
     assert line_of(windlass(*command(given), cwd=lab)) == line
     assert list(weights_of(lab).values()) == list(weights_of(first).values())
@@ -247,12 +253,14 @@ def test_the_noise_of_the_baseline_decides_what_is_a_win(given: Path, lab: Path)
     assert challengers and (won or challengers <= {1, 2, 3})  # noise never goes before the gate
 
 
-def recorded(lab: Lab, job: Job, gain: float) -> TrainingReport:
-    """Of runs of the baseline with objectives 0.58, 0.6 and 0.62, and another config so many deviations above them."""
-    study = load_study(job.study_file)
-    other = {**study.baseline, "learning_rate": 5e-4}
-    runs = [
-        RunRecord(
+def record(lab: Lab, study: Study, gain: float) -> None:
+    """Runs of the baseline with objectives 0.58, 0.6 and 0.62, and another config so many deviations above them."""
+    values = [0.58, 0.6, 0.62, 0.6 + gain * 0.02]
+    decisions, runs = [], []
+    for number, value in enumerate(values, start=1):
+        proposer = "explorer" if number == 4 else "baseline"
+        config = {**study.baseline, **({"learning_rate": 5e-4} if number == 4 else {})}
+        run = RunRecord(
             id=make_run_id(float(number), "recorded", {"number": number}),
             name="recorded",
             created=float(number),
@@ -262,14 +270,23 @@ def recorded(lab: Lab, job: Job, gain: float) -> TrainingReport:
             config=config,
             metrics={"objective": MetricSummary.of(value)},
         )
-        for number, (value, config) in enumerate(
-            [(0.58, study.baseline), (0.6, study.baseline), (0.62, study.baseline), (0.6 + gain * 0.02, other)], start=1
+        decision = Decision(
+            study=study.name,
+            number=number,
+            cycle=number,
+            at=float(number),
+            mode=Mode.EXPLORE,
+            strategy="",
+            proposal=Proposal(values=config, proposer=proposer, reason="recorded"),
+            config=config,
+            outcome=Outcome.APPROVED,
+            verdict="",
+            seen=number - 1,
+            run_id=run.id,
         )
-    ]
-    lab.store.put(runs)
-    definition = study.model_dump(mode="json", exclude_defaults=True)
-    finished = StudyRecord(name=study.name, definition=definition, created=0.0, status=StudyStatus.FINISHED)
-    return told(lab, job, finished)
+        runs.append(run)
+        decisions.append(decision)
+    lab.store.record(decisions, runs)
 
 
 @pytest.mark.parametrize(("gain", "won"), [(1.9, False), (2.1, True), (-3.0, False)])
@@ -284,10 +301,26 @@ def test_a_gain_within_two_standard_deviations_is_no_win(given: Path, lab: Path,
         trials=1,
     )
     with Lab(lab) as opened:
-        report = recorded(opened, prepare(opened, order), gain)
+        job = prepare(opened, order)
+        study, folder = load_study(job.study_file), job.study_file.parent
+        record(opened, study, gain)
+        definition = study.model_dump(mode="json", exclude_defaults=True)
+        finished = StudyRecord(name=study.name, definition=definition, created=0.0, status=StudyStatus.FINISHED)
+        report = told(opened, job, finished)
+        with closing(LocalExecutor(opened.runs_root, 1)) as executor:
+            bench = Bench(
+                study=study,
+                store=opened.store,
+                executor=executor,
+                log=DecisionLog(opened.decisions_file(study.name)),
+                runs_root=opened.runs_root,
+                template=job_template(study, folder),
+                council=deciding.assemble(study),
+            )
+            before_the_gate = bench.challenger
     assert report.won is won and report.to_dict()["won"] is won
-    assert report.chosen is not None
-    assert report.chosen.run.number == (4 if won else 1)
+    assert report.chosen is not None and before_the_gate is not None
+    assert report.chosen.run.number == before_the_gate.number == (4 if won else 1)
     text = report.markdown()
     assert ("a win." in text, "no win (it takes more than 2): the baseline stays" in text) == (won, not won)
 
@@ -356,7 +389,8 @@ def refused(lab: Path, arguments: list[str], code: int) -> str:
         assert line["checkpoint"] is line["serves"] is line["parameters"] is None and line["failed"] == line["runs"]
         assert "Nothing was trained" in (lab / "studies" / line["job"] / "TRAINING.md").read_text()
     assert not list(lab.glob("runs/*/checkpoint/*.safetensors"))
-    assert windlass("checkpoints", "list", "--json", cwd=lab).stdout.strip() == "[]"
+    with Lab(lab) as opened:
+        assert not opened.keeping.state.checkpoints
     return " ".join(done.stderr.split())
 
 
@@ -368,11 +402,10 @@ def test_a_misspelt_name_runs_nothing(given: Path, bare: Path) -> None:
     assert not list((bare / "studies").iterdir())
 
 
-def test_a_verifier_that_is_dead_or_is_none(given: Path, bare: Path) -> None:
+def test_a_dead_verifier(given: Path, bare: Path) -> None:
     dead = json.dumps({"kind": "function", "function": "operator:attrgetter"})
-    assert "nothing was trained: #1 error" in refused(bare, command(given, verifier=dead), 1)
-    told = refused(bare, command(given, verifier='{"kind": "exakt"}'), 1)
-    assert "there is no verifier of kind 'exakt'. Did you mean 'exact'?" in told
+    told = refused(bare, command(given, verifier=dead), 3)
+    assert "nothing was trained: #1 preflight: the verifier cannot be trained on: it raises" in told
 
 
 def test_prompts_that_leave_no_room(given: Path, bare: Path, tmp_path: Path) -> None:
@@ -396,7 +429,8 @@ def test_a_model_without_a_tokenizer(given: Path, bare: Path, tmp_path: Path) ->
 
 def test_an_adapter_is_trained_from_preferences_and_serves(lab: Path, tmp_path: Path) -> None:
     base = orpojobs.build_base(tmp_path / "base")
-    data = orpojobs.write(tmp_path / "pairs.jsonl", orpojobs.pairs(600))
+    rows = [{**row, "id": str(number)} for number, row in enumerate(orpojobs.pairs(600))]
+    data = orpojobs.write(tmp_path / "pairs.jsonl", rows)
     hyper = {**orpojobs.HYPER, "steps": 20, "batch": 8, "accumulation": 1}
     values = [part for name, value in hyper.items() for part in ("-s", f"{name}={value}")]
     arguments = ["--data", str(data), "--model", str(base), "--profile", "reader", "--tier", "cpu-experimental"]

@@ -90,7 +90,14 @@ def replaced(task: Task) -> Task:
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 1}, {"trials": 1}, {"parameters": {"steps": 3}}, {"profile": "other"}, {"options": {}}, {"tokens": 9}],
+    [
+        {"seed": 1},
+        {"trials": 1},
+        {"parameters": {"steps": 3}},
+        {"profile": "other"},
+        {"options": {"verifier": {"kind": "numeric"}}},
+        {"tokens": 9},
+    ],
 )
 def test_another_question_is_another_job(lab: Lab, order: TrainingOrder, change: dict[str, object]) -> None:
     assert prepare(lab, replace(order, **change)).id != prepare(lab, order).id  # type: ignore[arg-type]

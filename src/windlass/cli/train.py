@@ -18,7 +18,7 @@ from windlass.records.decision import StudyStatus
 from windlass.records.run import FailureKind
 
 if TYPE_CHECKING:
-    pass
+    from windlass.lab import Event
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,10 +29,10 @@ The same command on the same content is the same job: it goes on where it was in
 
 DataOption = Annotated[Path, typer.Option("--data", help="A file, or a folder with train, validation and heldout.")]
 ModelOption = Annotated[str, typer.Option("--model", help="The base model's folder, or its name on a hub.")]
-BackendOption = Annotated[str | None, typer.Option("--backend")]
+BackendOption = Annotated[str | None, typer.Option("--backend", help="What trains; see above.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="NAME=VALUE", help="A hyper-parameter, or an option of the workload."),
+    typer.Option("--set", "-s", metavar="NAME=VALUE", help="A hyper-parameter or an option; see above."),
 ]
 TrialsOption = Annotated[int, typer.Option("--trials", min=0, help="Configurations to try besides the one asked for.")]
 RepeatsOption = Annotated[
@@ -77,11 +77,15 @@ def rlvr(
 
     Backends: own (torch alone; the default) and trl (TRL's GRPOTrainer).
 
+    Hyper-parameters: learning_rate, batch, generations, updates, kl, steps, temperature, clip, max_grad_norm. Of them
+    learning_rate, batch and kl are tuned by --trials. Options: max_new_tokens, template, check (a second verifier, not
+    trained on), check_every, check_tasks, save_every.
+
     [bold]Examples[/bold]
 
       windlass train rlvr --data tasks.jsonl --model base/ --profile solver
       windlass train rlvr --data tasks.jsonl --model base/ --trials 6 -s steps=300 -s learning_rate=1e-4
-      windlass train rlvr --data tasks.jsonl --model base/ --verifier '{"kind": "numeric", "tolerance": 0.01}'
+      windlass train rlvr --data tasks.jsonl --model base/ --verifier '{"kind": "numeric", "absolute": 0.01}'
     """
     options: dict[str, Any] = {"backend": backend} if backend else {}
     if verifier is not None:
@@ -112,7 +116,9 @@ def orpo(
     model: ModelOption,
     profile: Annotated[str, typer.Option("--profile", help="The deployment it competes for.")],
     backend: BackendOption = None,
-    tier: Annotated[str | None, typer.Option("--tier", help="consumer-gpu, small-gpu or cpu-experimental.")] = None,
+    tier: Annotated[
+        str | None, typer.Option("--tier", help="consumer-gpu (the default), small-gpu or cpu-experimental.")
+    ] = None,
     given: SetOption = None,
     trials: TrialsOption = 0,
     baseline_runs: RepeatsOption = None,
@@ -129,6 +135,9 @@ def orpo(
 
     Backends: peft-trl-orpo (the default), unsloth-orpo (in an environment of its own, on an NVIDIA GPU) and dry-run,
     which checks everything and trains nothing.
+
+    Hyper-parameters: learning_rate, batch, accumulation, rank, alpha, dropout, warmup, steps, max_length, beta. Of them
+    learning_rate, beta and rank are tuned by --trials. Options: family, save_every, unsloth_python.
 
     [bold]Examples[/bold]
 
@@ -159,7 +168,7 @@ def orpo(
 
 def _train(program: str, lab: Path | None, options: dict[str, Any], given: Sequence[str], **asked: Any) -> None:
     from windlass.cli.live import Live
-    from windlass.lab import Lab, Pause
+    from windlass.lab import Continued, Lab, Pause, Started, Stopped
     from windlass.lab.training import TrainingOrder, option_names, parameter_names, train
 
     values = dict(map(_named_value, given))
@@ -176,13 +185,25 @@ def _train(program: str, lab: Path | None, options: dict[str, Any], given: Seque
     pause = Pause()
     with Lab(lab) as opened:
         show = Live(opened, as_json=False)
+        idle = True
+
+        def tell(event: Event) -> None:
+            nonlocal idle
+            idle = idle and isinstance(event, Stopped)
+            show.event(event)
+            if isinstance(event, (Started, Continued)):
+                log = escape(str(opened.runs_root / event.run.id / "stderr.log"))
+                say(f"[dim]  #{event.run.number} runs: tail -f {log}[/]", markup=True)
+
         previous = {number: signal.signal(number, lambda *_: pause.ask()) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             with show:
-                report = train(opened, order, on_event=show.event, pause=pause)
+                report = train(opened, order, on_event=tell, pause=pause)
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+        if idle:
+            say(f"{report.job} was done before: nothing ran.")
         say(f"[dim]report: {escape(str(opened.study_folder(report.job) / 'TRAINING.md'))}[/]", markup=True)
     print(json.dumps(report.line(), ensure_ascii=False), flush=True)
     if report.status is StudyStatus.PAUSED:
@@ -190,7 +211,7 @@ def _train(program: str, lab: Path | None, options: dict[str, Any], given: Seque
         raise typer.Exit(130)
     if report.chosen is None:
         say(f"[bold red]error:[/] nothing was trained: {escape(report.failures or report.because)}", markup=True)
-        say(f"  windlass why {report.job}#1")
+        say(f"  {report.next_step}" if report.next_step else f"  windlass why {report.job}#1")
         kinds = {run.failure.kind for run in report.runs if run.failure}
         raise typer.Exit(PreflightError.exit_code if kinds == {FailureKind.PREFLIGHT} else 1)
 
@@ -207,9 +228,15 @@ def _named_value(text: str) -> tuple[str, Any]:
 
 
 def _json_or_file(given: str) -> Any:
-    text = Path(given).read_text(encoding="utf-8") if not given.lstrip().startswith("{") else given
+    example = """For example: --verifier '{"kind": "exact"}'"""
+    text = given
+    if not given.lstrip().startswith(("{", "[")):
+        try:
+            text = Path(given).expanduser().read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise WindlassError(f"--verifier: {given!r} is no JSON object and no file: {why}", example) from None
     try:
         return json.loads(text)
     except ValueError as error:
-        example = """For example: --verifier '{"kind": "exact"}'"""
         raise WindlassError(f"--verifier is no JSON: {error}", example) from None

@@ -8,6 +8,7 @@ goes in, so the same command finds what it did before, and goes on where it was 
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import platform
 import re
@@ -26,9 +27,10 @@ from windlass.lab.trainer import thread_share
 from windlass.records.content import digest
 from windlass.records.decision import StudyRecord
 from windlass.records.document import dump_yaml
-from windlass.records.fields import Bytes, Label
+from windlass.records.fields import Bytes
+from windlass.records.gate import Label
 from windlass.records.ranking import noise_floor, standings
-from windlass.records.run import RunRecord
+from windlass.records.run import FailureKind, RunRecord
 from windlass.records.study import Study
 from windlass.registry.rollback import candidates
 from windlass.report.training import Split, TrainingReport
@@ -141,7 +143,7 @@ def prepare(lab: Lab, order: TrainingOrder) -> Job:
         **({"judges": judges} if judges else {}),
         "environment": _environment(order.concurrent),
     }
-    name = f"{order.program}-{digest(identity)[:10]}"
+    name = _untried(lab, f"{order.program}-{digest(identity)[:10]}")
     folder = lab.study_folder(name)
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for split, rows in splits.items():
@@ -167,6 +169,17 @@ def option_names(program: str) -> frozenset[str]:
 def parameter_names(program: str) -> tuple[str, ...]:
     """The hyper-parameters that the workload reads."""
     return tuple(importlib.import_module(f"windlass.training.{program}.spec").parameter_names())
+
+
+def _untried(lab: Lab, name: str) -> str:
+    """``name``, or ``name-2`` and so on where all that came of it is that a preflight refused it: nothing was trained,
+    and what was missing (a device, memory, a download) may be there by now."""
+    for number in itertools.count(1):
+        tried = name if number == 1 else f"{name}-{number}"
+        failures = [run.failure for run in lab.store.history(tried)]
+        if not failures or any(one is None or one.kind is not FailureKind.PREFLIGHT for one in failures):
+            return tried
+    raise AssertionError
 
 
 def _check(order: TrainingOrder) -> None:

@@ -76,12 +76,21 @@ class TrainingReport:
     @property
     def failures(self) -> str:
         """Why runs failed, in words; empty where none did."""
-        failed = [run for run in self.runs if run.failure is not None]
-        told = [
-            f"#{run.number} {run.failure.kind}: {one_line(run.failure.message, 400)}" for run in failed if run.failure
-        ]
-        more = f"; and {len(told) - 1} more" if len(told) > 1 else ""
-        return f"{told[0]}{more}" if told else ""
+        failed = [(run.number, run.failure) for run in self.runs if run.failure is not None]
+        if not failed:
+            return ""
+        number, first = failed[0]
+        more = f"; and {len(failed) - 1} more" if len(failed) > 1 else ""
+        return f"#{number} {first.kind}: {one_line(first.message, 400)}{more}"
+
+    @property
+    def next_step(self) -> str:
+        """What the first failure itself says to do: an error's next step ends its traceback, after the message."""
+        failure = next((run.failure for run in self.runs if run.failure is not None), None)
+        if failure is None:
+            return ""
+        _, found, rest = failure.traceback.rpartition(failure.message)
+        return one_line(rest, 400) if found else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers and names alone: no clock and no path, so that the same job gives the same text."""
@@ -159,6 +168,8 @@ class TrainingReport:
             failed = [run for run in self.runs if run.failure is not None]
             kinds = ", ".join(sorted({str(run.failure.kind) for run in failed if run.failure}))
             yield Paragraph(f"Nothing was trained: {len(failed)} of {len(self.runs)} runs failed ({kinds or 'none'}).")
+            if self.next_step:
+                yield Paragraph(f"To do: {self.next_step}")
             return
         yield Paragraph(f"Chosen: run #{self.chosen.run.number} with {outcome_words(self.study, self.chosen.run)}.")
         changed = [
@@ -279,6 +290,8 @@ class TrainingReport:
         commands = [f"windlass studies report {self.job}"]
         if self.chosen is not None:
             commands.append(f"windlass why {self.job}#{self.chosen.run.number}")
+        elif self.runs:
+            commands.append(f"windlass runs show {self.runs[0].id}")
         if self.checkpoint is not None:
             commands += [
                 f"windlass checkpoints lineage {self.checkpoint.id}",

@@ -43,6 +43,7 @@ class Shape:
     tied: bool = True  #: the output layer is the embedding
     theta: float = 10_000.0  #: base of the rotary frequencies
     epsilon: float = 1e-6
+    pad: int | None = None  #: a token that, where it is read, is not learned from; as transformers does it
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:
@@ -70,6 +71,7 @@ class Shape:
             tied=config.get("tie_word_embeddings", False),
             theta=float(rope["rope_theta"]),
             epsilon=config.get("rms_norm_eps", 1e-6),
+            pad=config.get("pad_token_id"),
         )
 
     def config(self, **more: Any) -> dict[str, Any]:
@@ -87,6 +89,7 @@ class Shape:
             "max_position_embeddings": self.context,
             "tie_word_embeddings": self.tied,
             "rms_norm_eps": self.epsilon,
+            "pad_token_id": self.pad,
             "rope_parameters": {"rope_type": "default", "rope_theta": self.theta},
             **_FIXED,
             **more,
@@ -186,7 +189,7 @@ class Block(nn.Module):
 class Trunk(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(shape.vocabulary, shape.hidden)
+        self.embed_tokens = nn.Embedding(shape.vocabulary, shape.hidden, shape.pad)
         self.layers = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.norm = Norm(shape.hidden, shape.epsilon)
 

@@ -81,8 +81,9 @@ def build(
         kv_heads=kv_heads or heads,
         inner=inner or 4 * hidden,
         context=context,
+        pad=tokenizer.token_to_id(PAD),
     )
-    ids = {f"{role}_token_id": tokenizer.token_to_id(token) for role, token in zip(("pad", "bos", "eos"), SPECIAL)}  # noqa: B905
+    ids = {"bos_token_id": tokenizer.token_to_id(BEGIN), "eos_token_id": tokenizer.token_to_id(END)}
     _write(folder / llama.CONFIG, shape.config(**ids))
     llama.save(llama.Llama(shape).initialise(seed), folder)
     return folder
