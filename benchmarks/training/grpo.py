@@ -1,10 +1,10 @@
 """A step of GRPO by Windlass's own loop and by TRL's GRPOTrainer run bare: the same model, prompts, scores and settings.
 
-    python benchmarks/training/grpo.py [--steps 60] [--rounds 3]
+    python benchmarks/training/grpo.py [--steps 30] [--rounds 3]
 
 Both are in one process, in turns, on one thread; import, model loading, the first steps, held-out checks and saved states
 are left out. Prints a table and a line of JSON. In ``sums`` completions are short and often alike, as in the demo; in
-``essays`` they are 32 tokens of an untrained model, no two alike, and no group is without an advantage, so that there is
+``essays`` they are 16 tokens of an untrained model, no two alike, and no group is without an advantage, so that there is
 nothing that the own loop could leave out.
 """
 
@@ -59,14 +59,14 @@ def sums() -> list[Task]:
 def cases(folder: Path) -> Iterator[tuple[str, Plan, Judge]]:
     tasks = sums()
     for size, shape in SIZES.items():
-        base = small.build(folder / size, characters="0123456789+=", heads=4, context=48, seed=0, **shape)  # type: ignore[arg-type]
+        base = small.build(folder / size, characters="0123456789+=", heads=4, context=32, seed=0, **shape)  # type: ignore[arg-type]
         plan = Plan(
             model=base,
             tasks=tasks[::2],
             held_out=tasks[1::1000],
             template="{prompt}",
-            hyper=Hyper(batch=32, generations=8, steps=10_000, learning_rate=1e-5),
-            max_new_tokens=32,
+            hyper=Hyper(batch=16, generations=8, steps=10_000, learning_rate=1e-5),
+            max_new_tokens=16,
             check_every=10_000,
             check_tasks=1,
             save_every=10_000,
@@ -77,7 +77,7 @@ def cases(folder: Path) -> Iterator[tuple[str, Plan, Judge]]:
             scratch=folder / "scratch",
         )
         yield f"essays, {size}", plan, Judge(Chance())
-        warm = small.build(folder / f"warm {size}", characters="0123456789+=", heads=4, context=48, seed=0, **shape)  # type: ignore[arg-type]
+        warm = small.build(folder / f"warm {size}", characters="0123456789+=", heads=4, context=32, seed=0, **shape)  # type: ignore[arg-type]
         small.warm_up(warm, [(task.prompt, str(task.expected)) for task in tasks], 200, batch=64)
         yield f"sums, {size}", _with(plan, model=warm, max_new_tokens=4), Judge(build({"kind": "exact"}))
 
@@ -137,7 +137,7 @@ def bare(plan: Plan, judge: Judge, steps: int) -> Callable[[], tuple[float, int]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=40, help="in a round")
+    parser.add_argument("--steps", type=int, default=30, help="in a round")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     trl._quiet()

@@ -185,8 +185,8 @@ class Watch:
 
 
 def show(found: Measured) -> None:
-    """Medians; the overhead is of the medians, and its spread that of the rounds."""
-    print(f"{'':24}{'bare':>10}{'job':>10}{'overhead':>11}   by round")
+    """Overhead of the medians, and of the least of each (the round that other work disturbed least)."""
+    print(f"{'':24}{'bare':>8}{'job':>8}{'overhead':>10}{'of least':>10}   by round")
     for key, words in (
         ("loop_cpu", "training loop, CPU s"),
         ("loop_wall", "training loop, wall s"),
@@ -194,10 +194,10 @@ def show(found: Measured) -> None:
         ("whole_wall", "whole, wall s"),
     ):
         bare, job = ([round_[key] for round_ in found[name]] for name in ("bare", "job"))
-        ratios = [y / x - 1 for x, y in zip(bare, job, strict=True)]
-        middle = statistics.median(job) / statistics.median(bare) - 1
-        spread = " ".join(f"{ratio:+.1%}" for ratio in ratios)
-        print(f"{words:24}{statistics.median(bare):10.2f}{statistics.median(job):10.2f}{middle:+11.1%}   {spread}")
+        middle, least = statistics.median(job) / statistics.median(bare) - 1, min(job) / min(bare) - 1
+        spread = " ".join(f"{y / x - 1:+.1%}" for x, y in zip(bare, job, strict=True))
+        medians = f"{statistics.median(bare):8.2f}{statistics.median(job):8.2f}"
+        print(f"{words:24}{medians}{middle:+10.1%}{least:+10.1%}   {spread}")
     print("\na job's parts, median CPU s (wall s)")
     for part in found["job"][0]["parts"]:
         wall, cpu = (statistics.median(round_["parts"][part][at] for round_ in found["job"]) for at in (0, 1))

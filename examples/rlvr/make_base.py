@@ -2,9 +2,10 @@
 
     python examples/rlvr/make_base.py FOLDER
 
-writes FOLDER/tasks.jsonl (sums of two numbers below 100: "07+35=" is "042"), FOLDER/heldout.jsonl (a fifth of all sums,
-which training never sees) and FOLDER/base/, a Llama with 0.1 million parameters. It was warmed up on demonstrations of a
-teacher who forgets the carry in 65 of 100 sums: its most probable answer is right where there is nothing to carry.
+writes FOLDER/tasks.jsonl (sums of two numbers below 100: "07+35=" is "042"), FOLDER/heldout.jsonl (a fifth of all
+sums, which training never sees) and FOLDER/base/, a Llama with 0.1 million parameters. It was warmed up on
+demonstrations of a teacher who forgets the carry in 65 of 100 sums: its most probable answer is right where there is
+nothing to carry.
 """
 
 from __future__ import annotations

@@ -21,9 +21,12 @@ import yaml
 import orpojobs
 import rlvrjobs
 from processes import processes_of, start_windlass, until, windlass
-from windlass.lab import Lab
+from windlass.jobs.local import LocalExecutor
+from windlass.lab import Lab, deciding
 from windlass.lab.study import load_study
+from windlass.lab.trainer import job_template
 from windlass.lab.training import TrainingOrder, prepare, told
+from windlass.loop.cycle import Bench
 from windlass.records.decision import Decision, Mode, Outcome, Proposal, StudyRecord, StudyStatus
 from windlass.records.run import FailureKind, MetricSummary, RunRecord, Status, make_run_id
 from windlass.records.study import Study

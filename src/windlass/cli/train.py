@@ -168,7 +168,7 @@ def orpo(
 
 def _train(program: str, lab: Path | None, options: dict[str, Any], given: Sequence[str], **asked: Any) -> None:
     from windlass.cli.live import Live
-    from windlass.lab import Continued, Lab, Pause, Started, Stopped
+    from windlass.lab import Lab, Pause, Started, Stopped
     from windlass.lab.training import TrainingOrder, option_names, parameter_names, train
 
     values = dict(map(_named_value, given))
@@ -191,7 +191,7 @@ def _train(program: str, lab: Path | None, options: dict[str, Any], given: Seque
             nonlocal idle
             idle = idle and isinstance(event, Stopped)
             show.event(event)
-            if isinstance(event, (Started, Continued)):
+            if isinstance(event, Started) and event.run.attempt == 1:
                 log = escape(str(opened.runs_root / event.run.id / "stderr.log"))
                 say(f"[dim]  #{event.run.number} runs: tail -f {log}[/]", markup=True)
 

@@ -78,11 +78,18 @@ def check(
 def _config(given: str | None) -> dict[str, Any]:
     if given is None:
         return {}
-    text = given if given.lstrip().startswith("{") else Path(given).read_text(encoding="utf-8")
+    example = """For example: --config '{"epochs": 40}'"""
+    text = given
+    if not given.lstrip().startswith(("{", "[")):
+        try:
+            text = Path(given).expanduser().read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise WindlassError(f"--config: {given!r} is no JSON object and no file: {why}", example) from None
     try:
         config = json.loads(text)
     except ValueError as error:
-        raise WindlassError(f"--config is no JSON: {error}", """For example: --config '{"epochs": 40}'""") from None
+        raise WindlassError(f"--config is no JSON: {error}", example) from None
     if not isinstance(config, dict):
-        raise WindlassError(f"--config is a JSON object, not {config!r}")
+        raise WindlassError(f"--config is a JSON object, not {config!r}", example)
     return config

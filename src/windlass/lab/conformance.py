@@ -140,7 +140,7 @@ class _Suite:
         if not started or exit is None:
             return
         ended = exit.code == 0
-        took = f"exit code {exit.code} after {exit.wall_s:.1f} s"
+        took = f"exit code {exit.code} after {exit.wall_s:.1f} s" + ("" if ended else f": {told}")
         yield _point("ends by itself with exit code 0", ended, took if exit.code is not None else told)
         lease = read_lease(folder)
         result, problem = read_result(folder, lease.nonce if lease is not None else "")
@@ -306,8 +306,8 @@ class _Suite:
         run = collect(self.root / spec.id)
         result, _ = read_result(RunFolder(self.root / spec.id))
         silent = result is not None and not result.identity and mismatches(spec.identity, result)
-        if silent and run.failure is not None and run.failure.kind is FailureKind.INVALID_RESULT:
-            return replace(run, status=Status.COMPLETED, failure=None)
+        if result is not None and silent and run.failure is not None and run.failure.kind is FailureKind.INVALID_RESULT:
+            return replace(run, status=Status.COMPLETED, failure=None, values={**run.values, **result.metrics})
         return run
 
 

@@ -4,6 +4,7 @@ health gates and the held-out examples say, and what to do next. TRAINING.md for
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from windlass.runs.text import duration, number, one_line, show
 #: metrics whose course tells how a training went, most telling first
 CURVES = ("reward", "check", "train_accuracy", "train_loss", "loss")
 BEFORE = "_before"  #: ends the name of a metric of the base model
+NAME = max(map(len, CURVES))  #: columns of a curve's name
 SHOWN_CURVES = 8  #: runs whose curves are shown
 
 
@@ -105,7 +107,7 @@ class TrainingReport:
             "noise": None
             if self.floor is None
             else {"runs": len(self.floor.runs), "mean": self.floor.mean, "sd": self.floor.sd},
-            "sigmas": None if self.floor is None or self.best is None else self.floor.sigmas(self.best.mean),
+            "sigmas": self._sigmas(self.best.mean) if self.best else None,
             "won": self.won,
             "trials": [
                 {
@@ -145,6 +147,11 @@ class TrainingReport:
             "serves": self.serves,
             "rollback": self.rollback,
         }
+
+    def _sigmas(self, score: float) -> float | None:
+        """None where nothing tells the noise, and where the baseline's runs were all equal: JSON has no infinity."""
+        sigmas = math.nan if self.floor is None else self.floor.sigmas(score)
+        return sigmas if math.isfinite(sigmas) else None
 
     def _parameters(self, run: RunRecord) -> dict[str, Any]:
         """Of the job's own config: what the workload's options say is the same for all."""
@@ -217,7 +224,8 @@ class TrainingReport:
         rows = []
         for run in self.runs:
             score = self.study.score(run.values) if run.status is Status.COMPLETED else None
-            sigmas = "–" if self.floor is None or score is None else f"{self.floor.sigmas(score):+.1f}"
+            distance = None if score is None else self._sigmas(score)
+            sigmas = "–" if distance is None else f"{distance:+.1f}"
             mark = " (chosen)" if self.chosen is not None and run.id == self.chosen.run.id else ""
             ended = str(run.failure.kind) if run.failure else str(run.status)
             rows.append(
@@ -247,7 +255,7 @@ class TrainingReport:
                 steps, _, values = read_metric(folder, name)
                 if len(values) > 1:
                     ends = f"{number(float(values[0]))} -> {number(float(values[-1]))}"
-                    lines.append(f"#{run.number:<3} {name:<10} {sparkline(values)}  {ends} in {steps[-1]:g} steps")
+                    lines.append(f"#{run.number:<3} {name:<{NAME}} {sparkline(values)}  {ends} in {steps[-1]:g} steps")
         if lines:
             yield Code("\n".join(lines))
             yield Paragraph("All curves with their axes: windlass studies report writes report.html beside this file.")

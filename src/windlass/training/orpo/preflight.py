@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from windlass import __version__
 from windlass.datasets.preferences import numbered_pairs, together
-from windlass.datasets.splits import held_out
-from windlass.errors import DataError, PreflightError
+from windlass.errors import PreflightError
 from windlass.records.content import digest
 from windlass.records.task import Pair
 from windlass.training import environment, models
@@ -23,7 +22,8 @@ from windlass.training.orpo import tiers, unsloth
 from windlass.training.orpo.loss import Encoded, encode
 from windlass.training.orpo.plan import Plan, Text, cumulative_tokens
 from windlass.training.orpo.spec import Config
-from windlass.training.orpo.workload import fingerprints_of
+from windlass.training.orpo.workload import WORKLOAD
+from windlass.training.rows import divided
 
 if TYPE_CHECKING:
     from windlass.runs.sdk import Run
@@ -52,7 +52,7 @@ def prepare(config: Config, run: Run, scratch: Path) -> Ready:
     """
     options = config.workload
     scratch.mkdir(parents=True, exist_ok=True)
-    train, validation, fingerprints = _data(config, run)
+    train, validation, fingerprints = divided(config.workload, run, WORKLOAD, numbered_pairs, together)
     folder = models.locate(options.model)
     models.check_tokenizer(folder, [text for _, pair in train[:SAMPLES] for text in (pair.prompt, pair.chosen)])
     size = tiers.size_of(folder, config.rank)
@@ -99,52 +99,6 @@ def prepare(config: Config, run: Run, scratch: Path) -> Ready:
         memory=memory,
         notes=notes,
     )
-
-
-def _data(config: Config, run: Run) -> tuple[Numbered, Numbered, dict[str, str]]:
-    """Pairs to learn from, pairs to judge by, and the fingerprints of the files."""
-    options = config.workload
-    files = [Path(path) for path in (options.data, options.validation) if path is not None]
-    read = [(path, numbered_pairs(path)) for path in files]
-    found = fingerprints_of([(path, [pair for _, pair in rows]) for path, rows in read])
-    for name, now in found.items():
-        asked = run.spec.fingerprints.get(name)
-        if asked not in (None, now):
-            raise PreflightError(
-                "data.changed",
-                f"{' and '.join(map(str, files))}: not what this run was made for, fingerprint {name!r} is {now[:12]},"
-                f" not {asked[:12]}",
-                "Restore the files, or start a new run.",
-            )
-    (_, rows), *more = read
-    if not more:
-        aside = held_out([together(pair) for _, pair in rows], options.validation_share, within="training")
-        train = [row for row, out in zip(rows, aside, strict=True) if not out]
-        validation = [row for row, out in zip(rows, aside, strict=True) if out]
-        for part, words in ((train, "to train on"), (validation, "to judge by")):
-            if not part:
-                share = options.validation_share
-                raise DataError(
-                    f"{options.data} has {len(rows)} pairs: a held-out share of {share:g} leaves none {words}; pairs"
-                    " with one prompt stay together",
-                    "Give more pairs, another validation_share, or a file of their own: validation",
-                )
-        return train, validation, found
-    ((_, validation),) = more
-    _refuse_leaks(rows, validation, options.data)
-    return rows, validation, found
-
-
-def _refuse_leaks(train: Numbered, validation: Numbered, data: str) -> None:
-    where = {pair.content: row for row, pair in train}
-    leaks = [(row, where[pair.content]) for row, pair in validation if pair.content in where]
-    if leaks:
-        listed = ", ".join(f"row {row} (row {there} of the training pairs)" for row, there in leaks[:SHOWN])
-        more = f" and {len(leaks) - SHOWN} more" if len(leaks) > SHOWN else ""
-        raise DataError(
-            f"{len(leaks)} of {len(validation)} validation pairs are also trained on: {listed}{more}",
-            f"Remove them from one of the files, for example from {data}.",
-        )
 
 
 def _rows(train: Numbered, validation: Numbered, folder: Path, limit: int) -> tuple[list[Encoded], list[str]]:

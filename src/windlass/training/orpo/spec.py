@@ -8,12 +8,12 @@ trainer:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from windlass.errors import StudyError, nearest
 from windlass.records.content import digest
+from windlass.training.options import Strict, read
 
 Backend = Literal["peft-trl-orpo", "unsloth-orpo", "dry-run"]
 TierName = Literal["consumer-gpu", "small-gpu", "cpu-experimental"]
@@ -21,10 +21,6 @@ TierName = Literal["consumer-gpu", "small-gpu", "cpu-experimental"]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Options(Strict):
@@ -97,42 +93,16 @@ class Config(Hyper):
         }
 
 
-_Model = TypeVar("_Model", bound=BaseModel)
-
-
 def read_config(config: Mapping[str, Any]) -> Config:
     """Raises StudyError that names the parameter."""
-    return _read(Config, config, "config")
+    return read(Config, config, "config")
 
 
 def read_options(options: Mapping[str, Any]) -> Options:
     """Raises StudyError that names the option."""
-    return _read(Options, options, "trainer.options")
+    return read(Options, options, "trainer.options")
 
 
 def parameter_names() -> tuple[str, ...]:
     """All names that a study's space and baseline may have."""
     return tuple(Hyper.model_fields)
-
-
-def _read(model: type[_Model], given: Mapping[str, Any], where: str) -> _Model:
-    try:
-        return model.model_validate(dict(given))
-    except ValidationError as error:
-        raise StudyError("\n".join(_explain(dict(item), model, where) for item in error.errors())) from None
-
-
-def _explain(error: dict[str, Any], model: type[BaseModel], where: str) -> str:
-    path, given = error["loc"], error["input"]
-    place = ".".join([where, *map(str, path)])
-    if error["type"] == "extra_forbidden":
-        known = Options.model_fields if path[:-1] else model.model_fields
-        return f"{place}: unknown key.{nearest(str(path[-1]), known)} Known: {', '.join(known)}"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "literal_error":
-        message = f"{given!r} is not one of {error['ctx']['expected']}"
-    elif error["type"] == "missing":
-        message = "is needed"
-    elif path and error["type"] != "value_error":
-        message = f"{message[0].lower()}{message[1:]}, not {given!r}"
-    return f"{place}: {message}"

@@ -6,32 +6,40 @@ trainer: {workload: orpo, options: {data: pairs.jsonl, model: models/reader, pro
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from windlass.datasets.preferences import fingerprint, read_pairs
-from windlass.errors import StudyError, nearest
 from windlass.records.task import Pair
-from windlass.runs.source import file_digest, joint_digest
-from windlass.training.orpo.spec import parameter_names, read_options
+from windlass.training.door import Door
+from windlass.training.orpo.spec import Options, parameter_names, read_options
 
 
-class Orpo:
+class Orpo(Door):
     """The workload ``orpo``; see :class:`windlass.workloads.Workload`."""
 
     name = "orpo"
+    rows = "pairs"
     function = "windlass.training.orpo.program:train"
     preload = ("windlass.training.orpo.preloaded",)
     code = ("windlass.training.state", "windlass.training.orpo.program")
 
+    def read_options(self, options: Mapping[str, Any]) -> Options:
+        return read_options(options)
+
+    def parameter_names(self) -> tuple[str, ...]:
+        return parameter_names()
+
+    def read_rows(self, path: Path) -> Sequence[Pair]:
+        return read_pairs(path)
+
+    def fingerprint(self, rows: Sequence[Pair]) -> str:
+        return fingerprint(rows)
+
     def options(self, given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        """``model`` stays as it is where it names no folder: it may be on a hub. ``unsloth_python`` is a path."""
-        options = read_options(given).model_dump(mode="json", exclude_none=True)
-        for name in {"data", "validation", "model"} & options.keys():
-            path = (folder / Path(options[name]).expanduser()).resolve()
-            if name != "model" or path.is_dir():
-                options[name] = str(path)
+        """``unsloth_python`` is a path, too."""
+        options = super().options(given, folder)
         if "unsloth_python" in options:  # a link: what it leads to knows nothing of the environment
             options["unsloth_python"] = os.path.abspath(folder / Path(options["unsloth_python"]).expanduser())
         return options
@@ -51,27 +59,6 @@ class Orpo:
             "objectives": [objective],
         }
 
-    def check(self, parameters: Iterable[str]) -> None:
-        known = parameter_names()
-        for name in parameters:
-            if name.startswith("workload."):
-                raise StudyError(
-                    f"{name!r} is an option of the training, the same for all runs, and no parameter",
-                    f"Set it in trainer.options: {name.removeprefix('workload.')}",
-                )
-            if name not in known:
-                raise StudyError(
-                    f"workload 'orpo' reads no parameter {name!r}.{nearest(name, known)}",
-                    f"Parameters: {', '.join(known)}",
-                )
-
-    def data(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        read = read_options(options)
-        return tuple(path for path in (read.data, read.validation) if path is not None)
-
-    def fingerprints(self, options: Mapping[str, Any]) -> dict[str, str]:
-        return fingerprints_of([(Path(path), read_pairs(Path(path))) for path in self.data(options)])
-
     def identity(self, options: Mapping[str, Any]) -> dict[str, str]:
         """What a result has to repeat."""
         read = read_options(options)
@@ -79,14 +66,3 @@ class Orpo:
 
 
 WORKLOAD = Orpo()
-
-
-def fingerprints_of(files: Sequence[tuple[Path, Sequence[Pair]]]) -> dict[str, str]:
-    """Of a file to learn from, and of one to judge by where there is one, with their pairs.
-
-    ``data`` is of the bytes of all files, for the order of the rows is part of a training; ``pairs`` and
-    ``validation_pairs`` are of what the pairs say, as the manifest of an export has it.
-    """
-    data = joint_digest([file_digest(path) for path, _ in files])
-    of_pairs = zip(("pairs", "validation_pairs"), files, strict=False)
-    return {"data": data, **{name: fingerprint(pairs) for name, (_, pairs) in of_pairs}}

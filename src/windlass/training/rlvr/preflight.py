@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from windlass import __version__
-from windlass.datasets.splits import held_out
 from windlass.datasets.tasks import numbered_tasks, together
-from windlass.errors import DataError, PreflightError
+from windlass.errors import PreflightError
 from windlass.records.content import digest
 from windlass.records.task import Task
 from windlass.training import environment, llama, models
 from windlass.training.rlvr import policy
 from windlass.training.rlvr.plan import Plan
 from windlass.training.rlvr.spec import Config
-from windlass.training.rlvr.workload import fingerprints_of
+from windlass.training.rlvr.workload import WORKLOAD
+from windlass.training.rows import divided
 from windlass.training.text import Tokens
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def prepare(config: Config, run: Run, scratch: Path) -> Ready:
     """
     options, hyper = config.workload, config.hyper
     world_size = _world_size()
-    train, validation, fingerprints = _data(config, run)
+    train, validation, fingerprints = divided(config.workload, run, WORKLOAD, numbered_tasks, together)
     if len(train) < hyper.batch:
         raise PreflightError(
             "data.too_few",
@@ -89,51 +89,6 @@ def prepare(config: Config, run: Run, scratch: Path) -> Ready:
 def is_hub(model: str) -> bool:
     """Whether a model is named, and no folder."""
     return not Path(model).exists()
-
-
-def _data(config: Config, run: Run) -> tuple[Numbered, Numbered, dict[str, str]]:
-    """Tasks to learn from, tasks to judge by, and the fingerprints of the files."""
-    options = config.workload
-    files = [Path(path) for path in (options.data, options.validation) if path is not None]
-    read = [(path, numbered_tasks(path)) for path in files]
-    found = fingerprints_of([(path, [task for _, task in rows]) for path, rows in read])
-    for name, now in found.items():
-        asked = run.spec.fingerprints.get(name)
-        if asked not in (None, now):
-            raise PreflightError(
-                "data.changed",
-                f"{' and '.join(map(str, files))}: not what this run was made for, fingerprint {name!r} is {now[:12]},"
-                f" not {asked[:12]}",
-                "Restore the files, or start a new run.",
-            )
-    (_, rows), *more = read
-    if not more:
-        aside = held_out([together(task) for _, task in rows], options.validation_share, within="training")
-        train = [row for row, out in zip(rows, aside, strict=True) if not out]
-        validation = [row for row, out in zip(rows, aside, strict=True) if out]
-        for part, words in ((train, "to train on"), (validation, "to judge by")):
-            if not part:
-                raise DataError(
-                    f"{options.data} has {len(rows)} tasks: a held-out share of {options.validation_share:g} leaves"
-                    f" none {words}; tasks with one prompt stay together",
-                    "Give more tasks, another validation_share, or a file of their own: validation",
-                )
-        return train, validation, found
-    ((_, validation),) = more
-    _refuse_leaks(rows, validation, options.data)
-    return rows, validation, found
-
-
-def _refuse_leaks(train: Numbered, validation: Numbered, data: str) -> None:
-    where = {task.prompt: row for row, task in train}
-    leaks = [(row, where[task.prompt]) for row, task in validation if task.prompt in where]
-    if leaks:
-        listed = ", ".join(f"row {row} (row {there} of the training tasks)" for row, there in leaks[:SHOWN])
-        more = f" and {len(leaks) - SHOWN} more" if len(leaks) > SHOWN else ""
-        raise DataError(
-            f"{len(leaks)} of {len(validation)} validation tasks have a prompt that is also trained on: {listed}{more}",
-            f"Remove them from one of the files, for example from {data}.",
-        )
 
 
 def _longest(config: Config, folder: Path, train: Numbered, validation: Numbered) -> int:

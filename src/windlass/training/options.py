@@ -1,0 +1,49 @@
+"""What the specs of trainings share: strict models, read with errors that name the key, and the nearest right one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from windlass.errors import StudyError, nearest
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def read(model: type[_Model], given: Mapping[str, Any], where: str) -> _Model:
+    """Raises StudyError that lists everything wrong, each with its key under ``where``."""
+    try:
+        return model.model_validate(dict(given))
+    except ValidationError as error:
+        raise StudyError("\n".join(_explain(dict(item), model, where) for item in error.errors())) from None
+
+
+def _explain(error: dict[str, Any], model: type[BaseModel], where: str) -> str:
+    path, given = error["loc"], error["input"]
+    place = ".".join([where, *map(str, path)])
+    if error["type"] == "extra_forbidden":
+        known = _fields(model, path[:-1])
+        return f"{place}: unknown key.{nearest(str(path[-1]), known)} Known: {', '.join(known)}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "literal_error":
+        message = f"{given!r} is not one of {error['ctx']['expected']}"
+    elif error["type"] == "missing":
+        message = "is needed"
+    elif path and error["type"] != "value_error":
+        message = f"{message[0].lower()}{message[1:]}, not {given!r}"
+    return f"{place}: {message}"
+
+
+def _fields(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
+    """The keys of the model that lies at ``path``."""
+    for step in path:
+        inner: Any = model.model_fields[str(step)].annotation
+        model = inner
+    return list(model.model_fields)
