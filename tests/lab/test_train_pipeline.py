@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -188,6 +189,17 @@ def training_begun(lab: Path) -> Path | None:
     return next((path.parents[2] for path in lab.glob("runs/*/state/*/state.json")), None)
 
 
+def kill_job(run: Path) -> None:
+    """The supervisor of a run and everything under it. They are forked from a launcher: their arguments name no run."""
+    with suppress(psutil.NoSuchProcess):
+        supervisor = psutil.Process(json.loads((run / "lease.json").read_text())["pid"])
+        family = [supervisor, *supervisor.children(recursive=True)]
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family)
+
+
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Path]:
     """A lab that no process outlives."""
@@ -196,6 +208,9 @@ def lab(tmp_path: Path) -> Iterator[Path]:
     for pid in processes_of(made):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    for lease in made.glob("runs/*/lease.json"):
+        if not (lease.parent / "exit.json").exists():
+            kill_job(lease.parent)
 
 
 def test_killed_in_the_middle_it_goes_on_to_the_same_weights(
@@ -205,11 +220,8 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_weights(
     process = start_windlass(*command(given), cwd=lab)
     run = until(lambda: training_begun(lab), 60)
     process.kill()
-    for pid in processes_of(lab):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    kill_job(run)
     process.communicate()
-    until(lambda: not processes_of(lab))
     assert not (run / "result.json").exists() and not list(lab.glob("studies/*/training.json"))
     assert line_of(windlass(*command(given), cwd=lab)) == line
     with Lab(lab) as opened:
@@ -398,11 +410,12 @@ def refused(lab: Path, arguments: list[str], code: int) -> str:
 
 
 def test_a_misspelt_name_runs_nothing(given: Path, bare: Path) -> None:
+    before = sorted(bare.glob("studies/*"))
     told = refused(bare, command(given, "-s", "learnign_rate=1e-4"), 1)
     assert "rlvr knows no 'learnign_rate'. Did you mean 'learning_rate'?" in told
     told = refused(bare, command(given, "-s", "max_new_tokns=3"), 1)
     assert "Did you mean 'max_new_tokens'?" in told
-    assert not list((bare / "studies").iterdir())
+    assert sorted(bare.glob("studies/*")) == before
 
 
 def test_a_dead_verifier(given: Path, bare: Path) -> None:

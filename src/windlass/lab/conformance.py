@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from windlass.errors import DataError
-from windlass.jobs.collect import collect, read_result
+from windlass.jobs.collect import collect, final_metrics, read_result
 from windlass.jobs.local import LocalExecutor
 from windlass.jobs.processes import descendants, send
 from windlass.records.content import digest
@@ -140,7 +140,7 @@ class _Suite:
         if not started or exit is None:
             return
         ended = exit.code == 0
-        took = f"exit code {exit.code} after {exit.wall_s:.1f} s" + ("" if ended else f": {told}")
+        took = f"exit code {exit.code} after {exit.wall_s:.1f} s" if ended else told
         yield _point("ends by itself with exit code 0", ended, took if exit.code is not None else told)
         lease = read_lease(folder)
         result, problem = read_result(folder, lease.nonce if lease is not None else "")
@@ -307,7 +307,7 @@ class _Suite:
         result, _ = read_result(RunFolder(self.root / spec.id))
         silent = result is not None and not result.identity and mismatches(spec.identity, result)
         if result is not None and silent and run.failure is not None and run.failure.kind is FailureKind.INVALID_RESULT:
-            return replace(run, status=Status.COMPLETED, failure=None, values={**run.values, **result.metrics})
+            return replace(run, status=Status.COMPLETED, failure=None, metrics=final_metrics(run.metrics, result))
         return run
 
 

@@ -147,9 +147,7 @@ def prepare(lab: Lab, order: TrainingOrder) -> Job:
     folder = lab.study_folder(name)
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for split, rows in splits.items():
-        file = folder / "data" / f"{split}.jsonl"
-        if not file.is_file():
-            _call(program, f"write_{program.rows}", file, rows)
+        _call(program, f"write_{program.rows}", folder / "data" / f"{split}.jsonl", rows)
     for function in judges:
         file = Path.cwd() / _file_of(function)
         if file.is_file():  # jobs find it there, and a later change is another job
