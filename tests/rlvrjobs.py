@@ -94,6 +94,7 @@ def plan(folder: Path, base: Path, rows: Sequence[Mapping[str, Any]] | None = No
         **{name: OPTIONS[name] for name in ("max_new_tokens", "check_every", "check_tasks", "save_every")},
         "seed": 7,
         "device": "cpu",
+        "precision": "float32",
         "state": folder / "state",
         "identity": {"data": "d", "config": "c", "base": "b", "code": "0", "world_size": "1"},
         "scratch": folder / "scratch",

@@ -72,6 +72,7 @@ def cases(folder: Path) -> Iterator[tuple[str, Plan, Judge]]:
             save_every=10_000,
             seed=0,
             device="cpu",
+            precision="float32",
             state=folder / "state",
             identity={},
             scratch=folder / "scratch",
@@ -147,7 +148,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, plan, judge in cases(Path(folder)):
             runs = {"own": own(plan, judge, given.steps), "trl": bare(plan, judge, given.steps)}
-            times = {who: [go() for _ in range(given.rounds)] for who, go in runs.items()}
+            times: dict[str, list[tuple[float, int]]] = {"own": [], "trl": []}
+            for _ in range(given.rounds):
+                for who, go in runs.items():
+                    times[who].append(go())
             step = {who: statistics.median(s for s, _ in all_) / given.steps * 1e3 for who, all_ in times.items()}
             rate = {who: statistics.median(t / s for s, t in all_) for who, all_ in times.items()}
             ratio = rate["own"] / rate["trl"]

@@ -251,6 +251,7 @@ def test_an_interrupt_pauses_and_the_same_command_goes_on(
 # Tuned --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_noise_of_the_baseline_decides_what_is_a_win(given: Path, lab: Path) -> None:
     line = line_of(windlass(*command(given, steps=8, trials=1), cwd=lab))
     report = report_of(lab, line["job"])

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 SHARES = {"train": 0.7, "validation": 0.1, "heldout": 0.2}
 #: what a training's outcome depends on, besides Windlass and Python
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "tokenizers", "safetensors", "numpy")
+CHALLENGERS = 10  #: that the gate reckons with, at least: a profile is trained for again and again
 BASELINE_RUNS = 3  #: before anything is tuned: two give a spread that says little
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt")
 
@@ -283,7 +284,7 @@ def _study(name: str, order: TrainingOrder, program: Program) -> dict[str, Any]:
         "repeats": max(3, order.repeats),
         "gate": {
             "deployment": order.profile,
-            "challengers": max(2, runs),
+            "challengers": max(CHALLENGERS, runs),
             "benchmarks": [
                 {
                     "name": "heldout",

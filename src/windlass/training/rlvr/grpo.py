@@ -75,7 +75,7 @@ class Trainer:
         self._prompts = [self._tokens.encode(plan.prompt(task)) for task in plan.tasks]
         self._state = TrainingState(plan.state, plan.identity)
         saved = self._state.load()
-        self._base = policy.load(plan.model, plan.device)
+        self._base = policy.load(plan.model, plan.device, plan.precision)
         self._model: Decoder = copy.deepcopy(self._base)
         policy.module(self._base).requires_grad_(False)
         self._digest_before = tensors.digest(policy.weights(self._base))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from windlass.records.task import Task
-from windlass.training.rlvr.spec import Hyper
+from windlass.training.rlvr.spec import Hyper, Precision
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +41,7 @@ class Plan:
     save_every: int
     seed: int
     device: str
+    precision: Precision
     state: Path
     identity: Mapping[str, str]
     scratch: Path  #: a folder for what nobody keeps

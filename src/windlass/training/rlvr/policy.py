@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from windlass.errors import PreflightError
 from windlass.training import llama, models, tensors
 from windlass.training.rlvr.sampling import Decoder
+from windlass.training.rlvr.spec import Precision
 
 #: what a tokenizer is made of, and how a model generates; copied from the base
 TOKENIZER_FILES = ("tokenizer*.json", "special_tokens_map.json", "*.model", "vocab.*", "merges.txt", "*.jinja",
@@ -50,11 +51,35 @@ class Transformers:
         return logits
 
 
-def load(folder: Path, device: str) -> Decoder:
+class Mixed:
+    """Another decoder whose products are computed in 16 bits; its weights and sums stay in 32.
+
+    Each call is an autocast of its own: one that reached from sampling to learning would keep weights without gradients.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+
+    @property
+    def device(self) -> torch.device:
+        return self.decoder.device
+
+    def cache(self, room: int) -> Any:
+        return self.decoder.cache(room)
+
+    def __call__(self, ids: Tensor, mask: Tensor | None = None, cache: Any = None, last: int = 0) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16):
+            return self.decoder(ids, mask, cache, last)
+
+
+def load(folder: Path, device: str, precision: Precision = "float32") -> Decoder:
     """Without dropout: sampler and trainer are one model. Raises PreflightError where it cannot be loaded."""
+    found: Decoder
     if own(folder):
-        return llama.load(folder).to(device).eval()
-    return Transformers(models.load_model(folder).to(device).eval())
+        found = llama.load(folder).to(device).eval()
+    else:
+        found = Transformers(models.load_model(folder).to(device).eval())
+    return found if precision == "float32" else Mixed(found)
 
 
 def own(folder: Path) -> bool:
@@ -70,6 +95,8 @@ def own(folder: Path) -> bool:
 
 def module(decoder: Decoder) -> nn.Module:
     """What holds the weights."""
+    if isinstance(decoder, Mixed):
+        return module(decoder.decoder)
     found = decoder.model if isinstance(decoder, Transformers) else decoder
     assert isinstance(found, nn.Module)
     return found
@@ -82,6 +109,8 @@ def weights(decoder: Decoder) -> dict[str, Tensor]:
 
 def save(decoder: Decoder, base: Path, folder: Path) -> None:
     """A folder that every library loads: weights, config, and the tokenizer of the base."""
+    if isinstance(decoder, Mixed):
+        return save(decoder.decoder, base, folder)
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(decoder, Transformers):
         decoder.model.save_pretrained(folder)

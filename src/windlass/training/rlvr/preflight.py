@@ -73,6 +73,7 @@ def prepare(config: Config, run: Run, scratch: Path) -> Ready:
         save_every=options.save_every,
         seed=run.seed,
         device=device,
+        precision=options.precision,
         state=run.folder.state,
         identity={
             **fingerprints,

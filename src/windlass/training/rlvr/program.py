@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 PROGRESS_S = 3.0  #: between two lines on stderr
 PENALTY = 0.1  #: of a nat of divergence, in the objective
+#: largest difference of a log-probability between sampler and trainer, by precision
+DRIFT = {"float32": 0.01, "bfloat16": 0.5}
 BEGUN = "begun"  #: in the state folder: killed before the first state is saved, the run can go on as well
 SHARE = 0.1  #: of the steps, the last, whose mean reward is the final one
 
@@ -138,7 +140,7 @@ def _judge(settings: Config, ready: Ready, trained: Trained, run: Run) -> dict[s
         health.loss_finite(course.losses),
         health.reward_varied(course.without_variance),
         health.verdicts_valid(course.invalid + sum(score is None for score in judged), course.verdicts + len(judged)),
-        health.logprobs_agree(course.drift),
+        health.logprobs_agree(course.drift, DRIFT[options.precision]),
         health.held_out([float(before or 0) for before, _ in both], [float(after or 0) for _, after in both]),
         health.independent(course.rewards, course.checks, min(options.check_tasks, len(plan.held_out))),
     ]

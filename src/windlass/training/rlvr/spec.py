@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from windlass.training.options import Strict, read
 
 Backend = Literal["own", "trl"]
+Precision = Literal["float32", "bfloat16"]
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -30,6 +31,9 @@ class Options(Strict):
     validation_share: float = Field(default=0.2, gt=0, lt=1, description="by a hash of the task, not by the seed")
     model: str = Field(min_length=1, description="folder of the base model and its tokenizer, or its name on a hub")
     backend: Backend = Field(default="own", description="the loop: Windlass's own on torch, or TRL's GRPOTrainer")
+    precision: Precision = Field(
+        default="float32", description="bfloat16: weights stay in 32 bits, products are computed in 16; for a GPU"
+    )
     verifier: Mapping[str, Any] | None = Field(
         default=None, description="{kind: exact, ...}, of tasks that have none of their own"
     )

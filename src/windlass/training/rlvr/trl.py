@@ -68,15 +68,16 @@ class Trainer(GRPOTrainer):
             tokenizer.pad_token = tokenizer.eos_token  # padding is masked, whatever stands there
         tokens = Tokens(plan.model)
         self._decoder = policy.Transformers(model.to(plan.device).eval())
-        self._base = policy.load(plan.model, plan.device)
+        self._examined = self._decoder if plan.precision == "float32" else policy.Mixed(self._decoder)
+        self._base = policy.load(plan.model, plan.device, plan.precision)
         policy.module(self._base).requires_grad_(False)
         self._digest_before = tensors.digest(policy.weights(self._decoder))
         self._examiner = Examiner(plan, tokens, judge, checker)
         self._optimizer_state: Mapping[str, Any] | None = None
         if saved is None:
             self.course = Course()
-            self._before = self._examiner.all(self._decoder)
-            self._tell(0, self._examiner.check(self._decoder, self._base, self.course, self._before.checked))
+            self._before = self._examiner.all(self._examined)
+            self._tell(0, self._examiner.check(self._examined, self._base, self.course, self._before.checked))
         else:
             self.course = Course.from_json(saved.numbers["course"])
             self._before = Examined(**saved.numbers["before"])
@@ -112,7 +113,7 @@ class Trainer(GRPOTrainer):
     def finish(self) -> Trained:
         """Examine what came out, and write it into the scratch folder."""
         self._decoder.model.eval()
-        after = self._examiner.all(self._decoder)
+        after = self._examiner.all(self._examined)
         if self._asked.now:
             raise Preempted(f"asked to end after all {self._plan.hyper.steps} steps, before the outcome was recorded")
         now, folder = policy.weights(self._decoder), self._plan.scratch / "model"
@@ -184,7 +185,7 @@ class Trainer(GRPOTrainer):
         metrics = {**counted, **found, "drift": self._drift or 0.0, "tokens": course.tokens}
         if plan.checks_at(course.step):
             self._decoder.model.eval()
-            metrics |= self._examiner.check(self._decoder, self._base, course)
+            metrics |= self._examiner.check(self._examined, self._base, course)
             self._decoder.model.train()
         self._tell(course.step, {**metrics, "tokens_per_second": self._drawn / seconds})
         asked = self._asked.now
@@ -296,7 +297,7 @@ def arguments(plan: Plan, steps: int, **changed: Any) -> GRPOConfig:
         "disable_dropout": True,
         "seed": plan.seed % 2**32,
         "use_cpu": not on_gpu,
-        "bf16": False,
+        "bf16": plan.precision == "bfloat16",
         "gradient_checkpointing": False,
         "logging_nan_inf_filter": False,
         "logging_steps": hyper.updates,
