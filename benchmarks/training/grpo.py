@@ -1,11 +1,11 @@
-"""A step of GRPO by Windlass's own loop and by TRL's GRPOTrainer run bare: the same model, prompts, scores and settings.
+"""A step of GRPO by Windlass's own loop and by TRL's GRPOTrainer run bare: same model, prompts, scores and settings.
 
     python benchmarks/training/grpo.py [--steps 30] [--rounds 3]
 
-Both are in one process, in turns, on one thread; import, model loading, the first steps, held-out checks and saved states
-are left out. Prints a table and a line of JSON. In ``sums`` completions are short and often alike, as in the demo; in
-``essays`` they are 16 tokens of an untrained model, no two alike, and no group is without an advantage, so that there is
-nothing that the own loop could leave out.
+Both are in one process, in turns, on one thread; import, model loading, the first steps, held-out checks and saved
+states are left out. Prints a table and a line of JSON. In ``sums`` completions are short and often alike, as in the
+demo; in ``essays`` they are 16 tokens of an untrained model, no two alike, and every group has an advantage, so that
+there is nothing that the own loop could leave out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from windlass.training import environment
@@ -161,7 +160,7 @@ def main() -> None:
                 f" {ratio:6.2f}",
                 flush=True,
             )
-    print(json.dumps(SimpleNamespace(**found).__dict__))
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def test_the_preset_is_a_study_file_that_anybody_can_read(lab: Lab, order: Train
     study = load_study(job.study_file)
     assert study.name == job.id and study.trainer.workload == "rlvr"
     assert study.budget.runs == 7 and study.baseline_runs == 3  # three of the baseline, four others
-    assert (study.budget.run_time, study.budget.run_tokens) == (120.0, 10_000)
+    assert (study.budget.run_time, study.budget.run_tokens) == (150.0, 10_000)
     assert study.baseline["steps"] == 20
     assert study.gate is not None and study.gate.deployment == "adder"
     assert [b.data for b in study.gate.benchmarks] == ["data/heldout.jsonl"]

@@ -265,6 +265,17 @@ def test_another_seed_gives_other_weights(base: Path, uninterrupted: tuple[Train
     assert other.digest_after != uninterrupted[0].digest_after
 
 
+def test_products_in_16_bits_leave_the_weights_in_32(base: Path, tmp_path: Path) -> None:
+    exact, rounded = (train(plan(tmp_path / p, base, precision=p, steps=6)) for p in ("float32", "bfloat16"))
+    assert rounded.digest_after not in (rounded.digest_before, exact.digest_after)
+    assert {weight.dtype for weight in rounded.weights.values()} == {torch.float32}
+    seen: list[Any] = []
+    made = plan(tmp_path / "parts", base, precision="bfloat16", steps=6)
+    with pytest.raises(Preempted):
+        train(made, AskedAfter(4, seen), seen)
+    assert train(made).digest_after == rounded.digest_after
+
+
 @pytest.mark.parametrize("field", ["data", "config", "base", "world_size"])
 def test_what_changed_before_a_resume_is_refused(base: Path, tmp_path: Path, field: str) -> None:
     made, seen = plan(tmp_path, base), list[Any]()

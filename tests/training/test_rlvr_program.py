@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import runpy
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from rlvrjobs import HYPER, build_base, job, run, run_through, sums, write
+from windlass.datasets.tasks import read_tasks
 from windlass.errors import StudyError
 from windlass.jobs.local import LocalExecutor
 from windlass.records.run import FailureKind, Limits, RunRecord, Status
@@ -277,6 +279,22 @@ def test_a_reward_that_is_hacked_is_refused_by_the_independent_check(base: Path,
     assert not folder.checkpoint.exists()
     health = {check["name"]: check for check in read_json(folder.artifacts / "health.json")["checks"]}
     assert not health["independent"]["passed"]
+
+
+# The example ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_example_knows_what_is_right_and_what_a_careless_pupil_says(tmp_path: Path) -> None:
+    example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "rlvr" / "make_base.py"))
+    example["make"](tmp_path, steps=1)
+    train, heldout = (read_tasks(tmp_path / name) for name in ("tasks.jsonl", "heldout.jsonl"))
+    assert len(train) + len(heldout) == 10_000
+    assert len({task.prompt for task in (*train, *heldout)}) == 10_000
+    known = {task.prompt: task for task in (*train, *heldout)}
+    assert (known["07+35="].expected, known["07+35="].metadata["carry"]) == ("042", "yes")
+    assert known["64+23="].metadata["carry"] == "no"
+    assert [example["careless"](*pair) for pair in ((7, 35), (64, 23), (99, 99))] == ["032", "087", "088"]
+    assert llama.load(tmp_path / "base").shape.hidden == 64
 
 
 # Its door -------------------------------------------------------------------------------------------------------------

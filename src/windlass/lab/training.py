@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 SHARES = {"train": 0.7, "validation": 0.1, "heldout": 0.2}
 #: what a training's outcome depends on, besides Windlass and Python
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "tokenizers", "safetensors", "numpy")
+SPARE_S = 30.0  #: over its budget of minutes, before a run is ended from outside
 CHALLENGERS = 10  #: that the gate reckons with, at least: a profile is trained for again and again
 BASELINE_RUNS = 3  #: before anything is tuned: two give a spread that says little
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt")
@@ -259,7 +260,7 @@ def _study(name: str, order: TrainingOrder, program: Program) -> dict[str, Any]:
     budget = {
         "runs": runs,
         "concurrent": order.concurrent,
-        **({"run_time": order.minutes * 60} if order.minutes else {}),
+        **({"run_time": order.minutes * 60 + SPARE_S} if order.minutes else {}),
         **({"run_tokens": order.tokens} if order.tokens else {}),
         **({"run_memory": order.memory} if order.memory else {}),
     }

@@ -178,6 +178,8 @@ class TrainingReport:
             if self.next_step:
                 yield Paragraph(f"To do: {self.next_step}")
             return
+        if self.metrics.get("dry_run"):
+            yield Paragraph("A dry run: everything was checked, nothing was trained, and there is no checkpoint.")
         yield Paragraph(f"Chosen: run #{self.chosen.run.number} with {outcome_words(self.study, self.chosen.run)}.")
         changed = [
             f"{name} {number(self.metrics[before])} before, {number(self.metrics[name])} after"

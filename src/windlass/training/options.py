@@ -19,6 +19,9 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 def read(model: type[_Model], given: Mapping[str, Any], where: str) -> _Model:
     """Raises StudyError that lists everything wrong, each with its key under ``where``."""
+    for name, value in given.items():
+        if isinstance(value, bool) and name in model.model_fields and model.model_fields[name].annotation is not bool:
+            raise StudyError(f"{where}.{name}: must not be {str(value).lower()}")  # it would pass as 1
     try:
         return model.model_validate(dict(given))
     except ValidationError as error:

@@ -54,7 +54,8 @@ class Transformers:
 class Mixed:
     """Another decoder whose products are computed in 16 bits; its weights and sums stay in 32.
 
-    Each call is an autocast of its own: one that reached from sampling to learning would keep weights without gradients.
+    Each call is an autocast of its own: one that reached from sampling to learning would keep copies of the weights
+    that have no gradients.
     """
 
     def __init__(self, decoder: Decoder) -> None:
