@@ -88,6 +88,6 @@ def _refuse_leaks(
         listed = ", ".join(f"row {number} (row {there} of the training {rows})" for number, there in leaks[:SHOWN])
         more = f" and {len(leaks) - SHOWN} more" if len(leaks) > SHOWN else ""
         raise DataError(
-            f"{len(leaks)} of {len(validation)} validation {rows} have a prompt that is trained on, too: {listed}{more}",
+            f"{len(leaks)} of {len(validation)} validation {rows} have a prompt that is trained on: {listed}{more}",
             f"Remove them from one of the files, for example from {data}.",
         )
