@@ -44,7 +44,8 @@ def test_a_fork_bomb_stays_small_and_leaves_nothing(bomb: str, kept: Kept) -> No
     by_root = os.geteuid() == 0 and kept.kind != "user"
     exact = by_root or (kept.level is Level.BUBBLEWRAP and landlock.version() >= COUNTED_APART_SINCE)
     assert most <= 12 + (0 if exact else ROOM_FOR_OTHERS + 16)  # 16: what of others ended meanwhile
-    assert most or finished.reason == "more than 12 processes"  # over before anybody else could look
+    if bomb != "that runs away":  # its first process ends at once, and so may all the others before anybody looks
+        assert most or finished.reason == "more than 12 processes"
 
 
 def test_a_daemon_does_not_survive(kept: Kept) -> None:
