@@ -36,7 +36,7 @@ demo-orpo: setup-training
 test: setup-training
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-lint: setup
+lint: setup-training
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -21,9 +21,9 @@ from typing import Any
 
 import functions
 import numpy as np
-import training
 from functions import Crash, Values
 
+import training
 from windlass.records.run import FailureKind
 from windlass.records.study import Study
 from windlass.space.space import Space
