@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 LAB = ROOT / "demo-rlvr"
 TRAIN = """windlass train rlvr --data adder/tasks.jsonl --heldout adder/heldout.jsonl --model adder/base \
---profile adder --verifier '{"kind": "exact"}' -s learning_rate=3e-4 -s steps=60 -s max_new_tokens=4"""
+--profile adder --verifier '{"kind": "exact"}' -s learning_rate=3e-4 -s steps=300 -s batch=64 -s max_new_tokens=4"""
 
 
 def show(command: str, cwd: Path) -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     shutil.rmtree(LAB, ignore_errors=True)
     os.environ.setdefault("COLUMNS", "120")
     show("windlass init demo-rlvr", ROOT)
-    print("\nA base model of 0.1 million parameters is warmed up on a teacher who forgets the carry: about a minute.")
+    print("\nA base model of 0.1 million parameters is warmed up on a teacher who forgets the carry: half a minute.")
     show("python ../examples/rlvr/make_base.py adder", LAB)
     show('windlass verifiers audit adder/heldout.jsonl --verifier \'{"kind": "exact"}\'', LAB)
     show(TRAIN, LAB)
