@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -336,3 +336,29 @@ def test_a_parameter_that_training_does_not_read_is_refused() -> None:
 def test_the_door_loads_no_training_library() -> None:
     code = "import windlass.training.rlvr.workload, sys; sys.exit(bool({'torch', 'trl'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_level_at_which_code_is_kept_is_on_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    from windlass import sandbox
+    from windlass.errors import PreflightError
+    from windlass.training.rlvr import program
+
+    class Tagged:
+        tags: ClassVar[dict[str, str]] = {}
+
+        def tag(self, **tags: str) -> None:
+            self.tags.update(tags)
+
+    nested = {"kind": "weighted", "parts": [{"verifier": {"kind": "code"}, "weight": 1}]}
+    program._note_sandbox([None, {"kind": "exact"}], Tagged())  # type: ignore[arg-type]
+    assert Tagged.tags == {}
+    monkeypatch.setattr(sandbox, "available", lambda: sandbox.Level.LANDLOCK)
+    program._note_sandbox([None, nested], Tagged())  # type: ignore[arg-type]
+    assert Tagged.tags == {"sandbox": "landlock"}
+
+    def nowhere() -> sandbox.Level:
+        raise sandbox.SandboxUnavailable("no level works here")
+
+    monkeypatch.setattr(sandbox, "available", nowhere)
+    with pytest.raises(PreflightError, match=r"no level works here \[sandbox\.missing\]"):
+        program._note_sandbox([nested], Tagged())  # type: ignore[arg-type]

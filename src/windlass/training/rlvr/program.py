@@ -14,11 +14,12 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from windlass import sandbox
 from windlass.errors import PreflightError
 from windlass.records.content import digest
 from windlass.runs.folder import write_atomic
@@ -63,6 +64,7 @@ def train(config: Mapping[str, Any], run: Run) -> dict[str, float]:
         environment.write(run.artifacts_dir / "environment.json")
         run.artifact(run.artifacts_dir / "environment.json", name="environment", kind="manifest")
         run.identify(**ready.fingerprints, backend=options.backend)
+        _note_sandbox([options.verifier, options.check, *(task.verifier for task in ready.plan.tasks)], run)
         with for_task(options.verifier, [*ready.plan.tasks, *ready.plan.held_out]) as verifier:
             _audit(ready.plan, verifier, run)
             judge = Judge(verifier)
@@ -75,6 +77,18 @@ def train(config: Mapping[str, Any], run: Run) -> dict[str, float]:
         metrics = _judge(settings, ready, trained, run)
     shutil.rmtree(scratch, ignore_errors=True)
     return metrics
+
+
+def _note_sandbox(verifiers: Iterable[Mapping[str, Any] | None], run: Run) -> None:
+    """Where a verifier runs what the model wrote, the sandbox's level is a tag of the run.
+
+    Raises PreflightError ``sandbox.missing`` where there is none.
+    """
+    if any(spec and '"kind": "code"' in json.dumps(dict(spec)) for spec in verifiers):
+        try:
+            run.tag(sandbox=str(sandbox.available()))
+        except sandbox.SandboxUnavailable as error:
+            raise PreflightError("sandbox.missing", error.message, error.next_step) from None
 
 
 def _backend(name: str) -> Any:
