@@ -9,11 +9,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from processes import make_lab, processes_of, start_windlass, until, windlass
 from trainers import quadratic_study
 
-KILLS = 30
-RUNS = 120  #: enough that the study is not over before the last kill
+KILLS = [(8, 40), pytest.param(30, 120, marks=pytest.mark.slow)]  #: and enough runs that the study outlasts them
 
 
 def story(lab: Path) -> list[tuple[int, str, str]]:
@@ -26,8 +27,9 @@ def decisions(lab: Path, study: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (lab / "studies" / study / "decisions.jsonl").read_text().splitlines()]
 
 
-def test_thirty_kills_end_in_the_same_runs_as_an_undisturbed_study(tmp_path: Path) -> None:
-    study = quadratic_study(tmp_path, budget={"runs": RUNS})
+@pytest.mark.parametrize(("wanted", "runs"), KILLS)
+def test_kills_end_in_the_same_runs_as_an_undisturbed_study(tmp_path: Path, wanted: int, runs: int) -> None:
+    study = quadratic_study(tmp_path, budget={"runs": runs})
     study["baseline"]["seconds"] = 0.02
     undisturbed = make_lab(tmp_path / "undisturbed", study)
     windlass("run", "study.yaml", cwd=undisturbed)
@@ -35,7 +37,7 @@ def test_thirty_kills_end_in_the_same_runs_as_an_undisturbed_study(tmp_path: Pat
     disturbed = make_lab(tmp_path / "disturbed", study)
     rng = random.Random(20)
     kills = 0
-    while kills < KILLS:
+    while kills < wanted:
         process = start_windlass("run", "study.yaml", "--json", cwd=disturbed)
         assert process.stdout is not None
         lines = rng.randrange(0, 5)  # so many events, and then a random moment
@@ -55,13 +57,13 @@ def test_thirty_kills_end_in_the_same_runs_as_an_undisturbed_study(tmp_path: Pat
         assert code in (0, -signal.SIGKILL), talk
         if code == 0:
             break
-    assert kills == KILLS, f"the study ended after {kills} kills"
+    assert kills == wanted, f"the study ended after {kills} kills"
     windlass("run", "study.yaml", cwd=disturbed)
 
     assert story(disturbed) == story(undisturbed)
     numbers = [d["number"] for d in decisions(disturbed, "quadratic")]
     assert numbers == list(range(1, len(numbers) + 1))
-    assert len(list((disturbed / "runs").glob("[0-9]*Z_*"))) == RUNS
+    assert len(list((disturbed / "runs").glob("[0-9]*Z_*"))) == runs
     until(lambda: not processes_of(disturbed))
 
 

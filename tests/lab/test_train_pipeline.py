@@ -242,7 +242,7 @@ def test_an_interrupt_pauses_and_the_same_command_goes_on(
     assert process.returncode == 130, stderr
     paused = json.loads(stdout)
     assert (paused["status"], paused["verdict"], paused["serves"]) == ("paused", None, None)
-    assert "pausing" in stderr and "the same command goes on" in stderr
+    assert "the same command goes on" in stderr  # "pausing" only where the training outlives the interrupt
     assert "Traceback" not in stderr
     assert line_of(windlass(*command(given), cwd=lab)) == line
     assert list(weights_of(lab).values()) == list(weights_of(first).values())

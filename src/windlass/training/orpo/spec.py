@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from windlass.records.content import digest
-from windlass.training.options import Strict, read
+from windlass.records.options import Strict, read
 
 Backend = Literal["peft-trl-orpo", "unsloth-orpo", "dry-run"]
 TierName = Literal["consumer-gpu", "small-gpu", "cpu-experimental"]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from windlass.training.options import Strict, read
+from windlass.records.options import Strict, read
 
 Backend = Literal["own", "trl"]
 Precision = Literal["float32", "bfloat16"]

@@ -6,11 +6,12 @@ The groups of families that were not chosen are ignored.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from windlass.errors import StudyError, nearest
+from windlass.records.options import Strict, read
+from windlass.records.options import parameter_names as names_in
 
 Task = Literal["classification", "regression"]
 Family = Literal["logistic", "ridge", "svm", "forest", "boosting", "mlp"]
@@ -29,10 +30,6 @@ BUNDLED: Mapping[str, tuple[Task, tuple[str, ...]]] = {
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Options(Strict):
@@ -71,9 +68,6 @@ class Options(Strict):
                 " leave nothing to train on"
             )
         return self
-
-
-_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Logistic(Strict):
@@ -132,47 +126,14 @@ class Config(Strict):
 
 def read_config(config: Mapping[str, Any]) -> Config:
     """Raises StudyError that names the parameter."""
-    return _read(Config, config, "config")
+    return read(Config, config, "config")
 
 
 def read_options(options: Mapping[str, Any]) -> Options:
     """Raises StudyError that names the option."""
-    return _read(Options, options, "trainer.options")
+    return read(Options, options, "trainer.options")
 
 
 def parameter_names() -> tuple[str, ...]:
     """All flat names that the trainer reads, the options apart."""
-    names: list[str] = []
-    for name, field in Config.model_fields.items():
-        group = field.annotation
-        if group is Options:
-            continue
-        if isinstance(group, type) and issubclass(group, BaseModel):
-            names += [f"{name}.{leaf}" for leaf in group.model_fields]
-        else:
-            names.append(name)
-    return tuple(names)
-
-
-def _read(model: type[_Model], data: Mapping[str, Any], where: str) -> _Model:
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise StudyError("\n".join(_explain(dict(item), model, where) for item in error.errors())) from None
-
-
-def _explain(error: dict[str, Any], model: type[BaseModel], where: str) -> str:
-    path, given = error["loc"], error["input"]
-    place = ".".join([where, *map(str, path)])
-    if error["type"] == "extra_forbidden":
-        group: Any = model
-        for name in path[:-1]:
-            group = group.model_fields[name].annotation
-        known = group.model_fields
-        return f"{place}: unknown key.{nearest(str(path[-1]), known)} Known: {', '.join(known)}"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "literal_error":
-        message = f"{given!r} is not one of {error['ctx']['expected']}"
-    elif path:
-        message = f"{message[0].lower()}{message[1:]}, not {given!r}"
-    return f"{place}: {message}"
+    return names_in(Config)

@@ -1,4 +1,4 @@
-"""What the specs of trainings share: strict models, read with errors that name the key, and the nearest right one."""
+"""What the specs of workloads share: strict models, read with errors that name the key, and the nearest right one."""
 
 from __future__ import annotations
 
@@ -42,6 +42,21 @@ def _explain(error: dict[str, Any], model: type[BaseModel], where: str) -> str:
     elif path and error["type"] != "value_error":
         message = f"{message[0].lower()}{message[1:]}, not {given!r}"
     return f"{place}: {message}"
+
+
+def parameter_names(model: type[BaseModel]) -> tuple[str, ...]:
+    """All flat names of a run's config, the options of its workload apart."""
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        group: Any = field.annotation
+        if name == "workload":
+            continue
+        names += [f"{name}.{leaf}" for leaf in group.model_fields] if _is_model(group) else [name]
+    return tuple(names)
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _fields(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
