@@ -1,10 +1,10 @@
-# make demo | demo-rlvr | demo-orpo | test | lint | bench
+# make demo | demo-rlvr | demo-orpo | demo-alpha | test | lint | bench
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: demo demo-rlvr demo-orpo test lint bench setup setup-training clean
+.PHONY: demo demo-rlvr demo-orpo demo-alpha test lint bench setup setup-training clean
 
 setup: $(VENV)/.installed
 
@@ -28,10 +28,13 @@ demo: setup
 	@$(BIN)/python examples/demo.py
 
 demo-rlvr: setup-training
-	@$(BIN)/python examples/rlvr/demo.py
+	@$(BIN)/python examples/demo.py rlvr
 
 demo-orpo: setup-training
-	@$(BIN)/python examples/orpo/demo.py
+	@$(BIN)/python examples/demo.py orpo
+
+demo-alpha: setup
+	@$(BIN)/python examples/demo.py alpha
 
 test: setup-training
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
@@ -45,4 +48,4 @@ bench: setup
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) demo-lab demo-rlvr demo-orpo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) demo-lab demo-rlvr demo-orpo demo-alpha .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -72,15 +72,15 @@ def to_criticise(
 
 def again(request: Request, problem: str) -> Request:
     """The same request, with a remark on why the last answer could not be used."""
-    remark = _fill("again", {"problem": _fenced([plain(problem, LONGEST_REMARK)], _fence([problem, request.prompt]))})
+    remark = fill("again", {"problem": fenced([plain(problem, LONGEST_REMARK)], fence_of([problem, request.prompt]))})
     return Request(system=request.system, prompt=request.prompt + remark, tool=request.tool, answer=request.answer)
 
 
 def _request(tool: str, blocks: Mapping[str, Iterable[str]], answer: type[BaseModel], **texts: str) -> Request:
     lines = {name: _within(block, LIMITS[name]) for name, block in blocks.items()}
-    fence = _fence([line for block in lines.values() for line in block])
-    prompt = _fill(tool, {**texts, **{name: _fenced(block, fence) for name, block in lines.items()}})
-    return Request(system=_fill("system", {"fence": fence}), prompt=prompt, tool=tool, answer=answer)
+    fence = fence_of([line for block in lines.values() for line in block])
+    prompt = fill(tool, {**texts, **{name: fenced(block, fence) for name, block in lines.items()}})
+    return Request(system=fill("system", {"fence": fence}), prompt=prompt, tool=tool, answer=answer)
 
 
 @cache
@@ -88,16 +88,16 @@ def _template(name: str) -> Template:
     return Template((files("windlass.agents") / "prompts" / f"{name}.md").read_text(encoding="utf-8"))
 
 
-def _fill(name: str, parts: Mapping[str, str]) -> str:
+def fill(name: str, parts: Mapping[str, str]) -> str:
     """One pass: what is filled in is not looked at again."""
     return _template(name).substitute(parts)
 
 
-def _fence(quoted: list[str]) -> str:
+def fence_of(quoted: list[str]) -> str:
     return digest(quoted)[:16]
 
 
-def _fenced(lines: Iterable[str], fence: str) -> str:
+def fenced(lines: Iterable[str], fence: str) -> str:
     return "\n".join([f"BEGIN DATA {fence}", *lines, f"END DATA {fence}"])
 
 

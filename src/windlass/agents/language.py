@@ -73,7 +73,7 @@ class Unusable(ValueError):
 
 
 Read = TypeVar("Read")
-Answer = TypeVar("Answer", bound=_Answer)
+Answer = TypeVar("Answer", bound=BaseModel)
 
 
 class LanguageModelAgent:
@@ -121,7 +121,7 @@ class LanguageModelAgent:
         request = to_propose(situation, len(numbers), Ideas)
 
         def read(reply: str) -> tuple[list[Proposal], list[str]]:
-            return _proposals(situation, _parsed(Ideas, reply), self._section.model, len(numbers))
+            return _proposals(situation, parsed(Ideas, reply), self._section.model, len(numbers))
 
         found = self._consult(situation, request, read)
         if found is None:
@@ -136,7 +136,7 @@ class LanguageModelAgent:
         if proposal.proposer == NAME:
             return self._abstention("it does not judge its own proposals")
         request = to_criticise(situation, proposal, config, forecast, Judgement)
-        judgement = self._consult(situation, request, lambda reply: _parsed(Judgement, reply))
+        judgement = self._consult(situation, request, lambda reply: parsed(Judgement, reply))
         if judgement is None:
             return self._abstention(self._exchanges[-1].error)
         return Vote(
@@ -193,7 +193,7 @@ class LanguageModelAgent:
         return ""
 
 
-def _parsed(schema: type[Answer], reply: str) -> Answer:
+def parsed(schema: type[Answer], reply: str) -> Answer:
     """Raises Unusable."""
     if len(reply) > LONGEST_REPLY:
         raise Unusable(f"the answer has more than {LONGEST_REPLY} characters")

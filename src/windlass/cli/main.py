@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from windlass import __version__
 from windlass.cli import (
+    alpha,
     approvals,
     audit,
     checkpoints,
@@ -54,6 +55,7 @@ app.add_typer(evaluations.app, name="evaluations")
 app.add_typer(deployments.app, name="deployments")
 app.add_typer(audit.app, name="audit")
 app.add_typer(train.app, name="train")
+app.add_typer(alpha.app, name="alpha")
 app.add_typer(trainers.app, name="trainers")
 app.add_typer(preferences.app, name="preferences")
 app.add_typer(verifiers.app, name="verifiers")

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from windlass.cli.given import VERIFIER_EXAMPLE, json_object, known_names, named_values
 from windlass.cli.runs import LabOption
 from windlass.cli.show import say
-from windlass.errors import PreflightError, WindlassError, nearest
+from windlass.errors import PreflightError
 from windlass.records.decision import StudyStatus
 from windlass.records.run import FailureKind
 
@@ -89,7 +90,7 @@ def rlvr(
     """
     options: dict[str, Any] = {"backend": backend} if backend else {}
     if verifier is not None:
-        options["verifier"] = _json_or_file(verifier)
+        options["verifier"] = json_object("--verifier", verifier, VERIFIER_EXAMPLE)
     _train(
         "rlvr",
         lab,
@@ -171,14 +172,9 @@ def _train(program: str, lab: Path | None, options: dict[str, Any], given: Seque
     from windlass.lab import Lab, Pause, Started, Stopped
     from windlass.lab.training import TrainingOrder, option_names, parameter_names, train
 
-    values = dict(map(_named_value, given))
+    values = named_values(given)
     own = option_names(program) - GIVEN
-    known = sorted({*own, *parameter_names(program)})
-    for name in values:
-        if name not in known:
-            raise WindlassError(
-                f"--set: {program} knows no {name!r}.{nearest(name, known)}", f"Known: {', '.join(known)}"
-            )
+    known_names(values, {*own, *parameter_names(program)}, program)
     options |= {name: value for name, value in values.items() if name in own}
     parameters = {name: value for name, value in values.items() if name not in own}
     order = TrainingOrder(program=program, options=options, parameters=parameters, **asked)
@@ -214,29 +210,3 @@ def _train(program: str, lab: Path | None, options: dict[str, Any], given: Seque
         say(f"  {report.next_step}" if report.next_step else f"  windlass why {report.job}#1")
         kinds = {run.failure.kind for run in report.runs if run.failure}
         raise typer.Exit(PreflightError.exit_code if kinds == {FailureKind.PREFLIGHT} else 1)
-
-
-def _named_value(text: str) -> tuple[str, Any]:
-    """``steps=200`` -> ("steps", 200); what is no JSON is text."""
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise WindlassError(f"--set takes NAME=VALUE, not {text!r}", "For example: --set steps=200")
-    try:
-        return name.strip(), json.loads(value)
-    except ValueError:
-        return name.strip(), value
-
-
-def _json_or_file(given: str) -> Any:
-    example = """For example: --verifier '{"kind": "exact"}'"""
-    text = given
-    if not given.lstrip().startswith(("{", "[")):
-        try:
-            text = Path(given).expanduser().read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise WindlassError(f"--verifier: {given!r} is no JSON object and no file: {why}", example) from None
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise WindlassError(f"--verifier is no JSON: {error}", example) from None

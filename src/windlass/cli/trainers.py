@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+from windlass.cli.given import json_object
 from windlass.cli.runs import JsonOption
 from windlass.cli.show import json_out, out, say
-from windlass.errors import WindlassError
 
 app = typer.Typer(no_args_is_help=True, help="Programs that train, in any language.")
 
+CONFIG_EXAMPLE = """For example: --config '{"epochs": 40}'"""
 STYLE = {"passed": "green", "failed": "bold red", "advice": "yellow", "untested": "dim"}
 
 
@@ -57,7 +57,7 @@ def check(
     report = check_trainer(
         command,
         folder=Path.cwd(),
-        config=_config(config),
+        config={} if config is None else json_object("--config", config, CONFIG_EXAMPLE),
         data=data or (),
         seed=seed,
         time_s=time_s,
@@ -73,23 +73,3 @@ def check(
         out(f"{shlex.join(command)} {verdict}: {kept} of {len(report.points)} points{can}")
     if not report.ok:
         raise typer.Exit(1)
-
-
-def _config(given: str | None) -> dict[str, Any]:
-    if given is None:
-        return {}
-    example = """For example: --config '{"epochs": 40}'"""
-    text = given
-    if not given.lstrip().startswith(("{", "[")):
-        try:
-            text = Path(given).expanduser().read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise WindlassError(f"--config: {given!r} is no JSON object and no file: {why}", example) from None
-    try:
-        config = json.loads(text)
-    except ValueError as error:
-        raise WindlassError(f"--config is no JSON: {error}", example) from None
-    if not isinstance(config, dict):
-        raise WindlassError(f"--config is a JSON object, not {config!r}", example)
-    return config

@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from windlass.cli.blocks import out_sections
+from windlass.cli.given import VERIFIER_EXAMPLE, json_object
 from windlass.cli.keeping import known
 from windlass.cli.runs import JsonOption
 from windlass.cli.show import Progress, json_out, out, say
 from windlass.datasets.tasks import read_tasks
-from windlass.errors import DataError
 from windlass.report.blocks import Code, Mono, Paragraph, Section, Table
 from windlass.verifiers import KINDS, audit, for_task
 from windlass.verifiers.protocol import Kind, kind_class
@@ -151,17 +151,4 @@ def _spec(given: str | None) -> dict[str, Any] | None:
         sys.path.insert(0, os.getcwd())
     if given is None:
         return None
-    text, source = given, "--verifier"
-    if not given.lstrip().startswith("{"):
-        path = Path(given).expanduser()
-        try:
-            text, source = path.read_text(encoding="utf-8"), given
-        except OSError as error:
-            raise DataError(f"--verifier: {given!r} is no JSON object and no file: {error.strerror}") from None
-    try:
-        spec = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{source}: no JSON: {error}", """For example: --verifier '{"kind": "exact"}'""") from None
-    if not isinstance(spec, dict):
-        raise DataError(f"{source}: a verifier is a JSON object, not {text[:60]!r}")
-    return spec
+    return json_object("--verifier", given, VERIFIER_EXAMPLE)

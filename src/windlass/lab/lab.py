@@ -17,7 +17,7 @@ from windlass.lab import upkeep
 from windlass.lab.lock import exclusive
 from windlass.lab.reindex import DECISIONS_FILE, RECORD_FILE, STUDY_FILE
 from windlass.records.decision import Approval, Decision, StudyRecord, StudyStatus
-from windlass.records.run import RunRecord, Status, make_run_id
+from windlass.records.run import RunRecord, RunSpec, Status, make_run_id
 from windlass.runs import index
 from windlass.runs.folder import RunFolder, write_atomic
 from windlass.settings import SETTINGS_FILE, find_lab, lay_out, load_settings
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from windlass.runs.compare import Comparison
     from windlass.runs.replay import ReplayVerdict
     from windlass.store.sql import SqlStore
+
+TICK_S = 0.5  #: between two looks at a run that is waited for
 
 
 class Lab:
@@ -301,7 +303,6 @@ class Lab:
 
         ``tolerance`` is relative. Raises WindlassError for runs that no command or function can start again.
         """
-        from windlass.jobs.local import LocalExecutor
         from windlass.lab.trainer import check_code, code_and_data
         from windlass.runs.replay import replay_verdict
 
@@ -331,19 +332,28 @@ class Lab:
                 **code_and_data(spec.command, spec.function, spec.config, code_folder, spec.data),
             },
         ).identified()
+        replayed = self.run_alone(again)
+        return replayed, replay_verdict(original, replayed, folder, RunFolder(self.runs_root / again.id), tolerance)
+
+    def run_alone(self, spec: RunSpec, on_tick: Callable[[], None] | None = None) -> RunRecord:
+        """Start a run that belongs to no study, and wait for its end. An interrupt cancels it."""
+        from windlass.jobs.local import LocalExecutor
+
         with closing(LocalExecutor(self.runs_root, 1)) as executor:
-            executor.submit([again])
-            upkeep.describe(self.runs_root, again.id)
+            executor.submit([spec])
+            upkeep.describe(self.runs_root, spec.id)
             try:
                 while executor.active():
-                    executor.wait()
+                    executor.wait(None if on_tick is None else TICK_S)
+                    if on_tick is not None:
+                        on_tick()
             except KeyboardInterrupt:
-                executor.cancel(again.id, "interrupted")
+                executor.cancel(spec.id, "interrupted")
                 raise
-        replayed = collect(self.runs_root / again.id)
-        self.store.put([replayed])
-        upkeep.tidy(self.runs_root, replayed)
-        return replayed, replay_verdict(original, replayed, folder, RunFolder(self.runs_root / again.id), tolerance)
+        ended = collect(self.runs_root / spec.id)
+        self.store.put([ended])
+        upkeep.tidy(self.runs_root, ended)
+        return ended
 
     # Reading -----------------------------------------------------------------------------------------------------
 
