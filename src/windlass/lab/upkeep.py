@@ -9,10 +9,11 @@ import shutil
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from windlass.errors import NotFound, StateError
+from windlass.errors import MissingExtra, NotFound, StateError
 from windlass.jobs.collect import collect
 from windlass.records.run import RUN_ID, RunRecord, Status
 from windlass.runs import index
@@ -27,9 +28,10 @@ LEFTOVER_S = 10.0  #: younger ones may be in the making, by a process that canno
 
 
 def tidy(runs_root: Path, run: RunRecord) -> None:
-    """Compact the metric history and write SUMMARY.md and REPORT.md; of a completed run, clear what it could have gone
-    on from. Safe to repeat; a full disk is no failure.
+    """Compact the metric history and write SUMMARY.md and REPORT.md, of a campaign of factor research report.html too;
+    of a completed run, clear what it could have gone on from. Safe to repeat; a full disk is no failure.
     """
+    from windlass.report.alpha import CampaignReport, alpha_page
     from windlass.report.run import run_report, run_summary
 
     folder = RunFolder(runs_root / run.id)
@@ -39,6 +41,9 @@ def tidy(runs_root: Path, run: RunRecord) -> None:
         compact(folder)
         write_atomic(folder.report_file, run_report(run, folder).encode())
         write_atomic(folder.summary_file, run_summary(run, folder).encode())
+        if (campaign := CampaignReport.read(folder)) is not None:
+            with suppress(MissingExtra):
+                write_atomic(folder.path / "report.html", alpha_page(run, campaign).encode())
     except OSError as error:
         print(f"run {run.id} is settled, but its reports could not be written: {error.strerror}", file=sys.stderr)
 

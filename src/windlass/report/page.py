@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from itertools import groupby
@@ -33,13 +34,37 @@ STATUS_COLOURS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A figure of the headline, in the page's head."""
+
+    title: str
+    value: str
+    note: str
+    shares: Sequence[tuple[float, str]] = ()  #: a bar under the value: parts of 1 with their colours
+
+
 def study_page(report: StudyReport) -> str:
     """Raises MissingExtra where plotly is not installed."""
+    return page(report.study.name, "Study report", verdict_words(report), _study_cards(report), story(report))
+
+
+def page(
+    title: str,
+    kicker: str,
+    verdict: str,
+    cards: Sequence[Card],
+    sections: Sequence[Section],
+    runs_path: str = RUNS_FROM_STUDY,
+) -> str:
+    """A whole page: ``kicker`` says what it is of, ``runs_path`` leads from the file to the run folders.
+
+    Raises MissingExtra where plotly is not installed.
+    """
     require_plotly()
     from plotly.offline import get_plotlyjs
 
-    sections = story(report)
-    writer = _Writer()
+    writer = _Writer(runs_path)
     body = "\n".join(writer.section(section) for section in sections)
     plotly, boot = get_plotlyjs(), _asset("page.js")
     links = "".join(f'<a href="#{_anchor(section.title)}">{escape(section.title)}</a>' for section in sections)
@@ -47,20 +72,20 @@ def study_page(report: StudyReport) -> str:
         "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
         f"script-src {_hash(plotly)} {_hash(boot)}"
     )
-    name = escape(report.study.name)
+    name = escape(title)
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{name} · study report</title>
+<title>{name} · {escape(kicker.lower())}</title>
 <style>{_asset("page.css")}</style>
 </head>
 <body>
-<header><div class="wide"><p class="kicker">Study report</p><h1>{name}</h1>
-<p class="verdict">{escape(verdict_words(report))}</p>
-<div class="cards">{_cards(report)}</div></div></header>
+<header><div class="wide"><p class="kicker">{escape(kicker)}</p><h1>{name}</h1>
+<p class="verdict">{escape(verdict)}</p>
+<div class="cards">{"".join(_card(card) for card in cards)}</div></div></header>
 <nav><div class="wide">{links}</div></nav>
 <main class="wide">
 {body}
@@ -76,7 +101,8 @@ def study_page(report: StudyReport) -> str:
 class _Writer:
     """Writes blocks and collects their figures; texts that repeat in figures are kept once."""
 
-    def __init__(self) -> None:
+    def __init__(self, runs_path: str) -> None:
+        self._runs_path = runs_path
         self._figures: list[dict[str, Any]] = []
         self._texts: dict[str, int] = {}
 
@@ -102,7 +128,7 @@ class _Writer:
             case Code():
                 return f"<pre><code>{escape(block.text.rstrip())}</code></pre>"
             case Table():
-                return _table(block)
+                return self._table(block)
             case Drawing():
                 return self._drawing(block)
 
@@ -117,25 +143,23 @@ class _Writer:
         height = data["layout"]["height"]
         return f'<figure>{caption}<div class="plot" style="height:{height}px"></div></figure>'
 
+    def _table(self, table: Table) -> str:
+        def cells(row: Sequence[str], tag: str) -> str:
+            side = [' class="right"' if i in table.right else "" for i in range(len(row))]
+            return "".join(f"<{tag}{side[i]}>{self._cell(cell)}</{tag}>" for i, cell in enumerate(row))
 
-def _table(table: Table) -> str:
-    def cells(row: Sequence[str], tag: str) -> str:
-        side = [' class="right"' if i in table.right else "" for i in range(len(row))]
-        return "".join(f"<{tag}{side[i]}>{_cell(cell)}</{tag}>" for i, cell in enumerate(row))
+        head = f"<thead><tr>{cells(table.header, 'th')}</tr></thead>" if any(table.header) else ""
+        body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in table.rows)
+        html = f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
+        return f"<details><summary>{escape(table.folded)}</summary>{html}</details>" if table.folded else html
 
-    head = f"<thead><tr>{cells(table.header, 'th')}</tr></thead>" if any(table.header) else ""
-    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in table.rows)
-    html = f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
-    return f"<details><summary>{escape(table.folded)}</summary>{html}</details>" if table.folded else html
-
-
-def _cell(cell: str) -> str:
-    if isinstance(cell, RunId):
-        return f'<a class="run" href="{RUNS_FROM_STUDY}{quote(cell, safe="")}/REPORT.md">{escape(cell)}</a>'
-    return f"<code>{escape(cell)}</code>" if isinstance(cell, Mono) else escape(cell)
+    def _cell(self, cell: str) -> str:
+        if isinstance(cell, RunId):
+            return f'<a class="run" href="{self._runs_path}{quote(cell, safe="")}/REPORT.md">{escape(cell)}</a>'
+        return f"<code>{escape(cell)}</code>" if isinstance(cell, Mono) else escape(cell)
 
 
-def _cards(report: StudyReport) -> str:
+def _study_cards(report: StudyReport) -> list[Card]:
     cards = []
     values = report.champion.values if report.champion else {}
     gains = {delta.metric: delta for delta in report.gains}
@@ -145,21 +169,21 @@ def _cards(report: StudyReport) -> str:
             sign = f" ({percent(delta.relative)})" if delta.relative else ""
             note = f"{objective.direction} · {report.reference[0]} {number(delta.a)}{sign}"
         whose = "best" if len(report.study.objectives) == 1 else "champion's"
-        cards.append(_card(f"{whose} {objective.metric}", number(values.get(objective.metric)), note))
+        cards.append(Card(f"{whose} {objective.metric}", number(values.get(objective.metric)), note))
     total = len(report.runs)
-    shares = "".join(
-        f'<i style="width:{100 * count / total:.2f}%;'
-        f'background:{STATUS_COLOURS.get(status, COLOURS[State.ACTIVE])}"></i>'
-        for status, count in report.counts.items()
-    )
-    cards.append(_card("runs", str(total), counts_words(report), f'<div class="bar">{shares}</div>'))
-    cards.append(_card("status", str(report.record.status), report.record.stopped_because or budget_words(report)))
-    return "".join(cards)
+    shares = [
+        (count / total, STATUS_COLOURS.get(status, COLOURS[State.ACTIVE])) for status, count in report.counts.items()
+    ]
+    cards.append(Card("runs", str(total), counts_words(report), shares))
+    cards.append(Card("status", str(report.record.status), report.record.stopped_because or budget_words(report)))
+    return cards
 
 
-def _card(title: str, value: str, note: str, extra: str = "") -> str:
-    lines = (f'<p class="{name}">{escape(text)}</p>' for name, text in (("title", title), ("value", value)))
-    return f'<div class="card">{"".join(lines)}{extra}<p class="note">{escape(note)}</p></div>'
+def _card(card: Card) -> str:
+    lines = (f'<p class="{name}">{escape(text)}</p>' for name, text in (("title", card.title), ("value", card.value)))
+    parts = "".join(f'<i style="width:{100 * share:.2f}%;background:{colour}"></i>' for share, colour in card.shares)
+    bar = f'<div class="bar">{parts}</div>' if parts else ""
+    return f'<div class="card">{"".join(lines)}{bar}<p class="note">{escape(card.note)}</p></div>'
 
 
 def _anchor(title: str) -> str:

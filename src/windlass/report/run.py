@@ -9,6 +9,7 @@ from typing import Any
 from windlass.errors import NotFound
 from windlass.records.document import dump_yaml
 from windlass.records.run import RunRecord, Status
+from windlass.report.alpha import CampaignReport, alpha_headlines, alpha_sections
 from windlass.report.blocks import Block, Bullets, Code, Mono, Paragraph, RunId, Section, Table
 from windlass.report.figures import sparkline
 from windlass.report.markdown import render
@@ -30,12 +31,15 @@ def run_summary(run: RunRecord, folder: RunFolder) -> str:
     facts += sorted((name.replace("_", " "), value) for name, value in run.lineage.items())
     names = [name for name in run.metrics if not name.startswith("system/")]
     metrics = [(code(name), number(run.metrics[name].last)) for name in names[:20]]
+    campaign = CampaignReport.read(folder)
+    headlines = alpha_headlines(campaign) if campaign is not None else []
     params = [f"- {code(f'{name} = {show(value)}')}" for name, value in run.params.items()][:40]
     return document(
         f"# Run {code(run.id)}",
         "\n".join(f"- {escape(name)}: {escape(value)}" for name, value in facts),
         f"**Failed: {run.failure.kind}.** {escape(one_line(run.failure.message, 400))}" if run.failure else "",
         f"**Stopped early.** {escape(one_line(run.stopped_early.reason, 400))}" if run.stopped_early else "",
+        "Alpha research:\n\n" + "\n".join(f"- {escape(line)}" for line in headlines) if headlines else "",
         markdown_table(("metric", "last"), metrics, right=(1,)) if metrics else "No metric on record.",
         f"{len(names) - 20} more metrics in REPORT.md." if len(names) > 20 else "",
         "Config:\n\n" + "\n".join(params) if params else "",
@@ -46,8 +50,10 @@ def run_summary(run: RunRecord, folder: RunFolder) -> str:
 
 def run_report(run: RunRecord, folder: RunFolder) -> str:
     """The text of REPORT.md."""
+    campaign = CampaignReport.read(folder)
     sections = [
         Section("Ending", list(_ending(run, folder))),
+        *(alpha_sections(campaign) if campaign is not None else ()),
         Section("Metrics", list(_metrics(run, folder))),
         Section("Config", list(_config(run))),
         Section("Artifacts", list(_artifacts(run))),

@@ -16,6 +16,7 @@ from windlass.records.content import flatten
 #: workload name -> the module whose ``WORKLOAD`` it is
 _DOORS = {
     "tabular": "windlass.workloads.tabular.workload",
+    "alpha": "windlass.workloads.alpha.workload",
     "orpo": "windlass.training.orpo.workload",
     "rlvr": "windlass.training.rlvr.workload",
 }

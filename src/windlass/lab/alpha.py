@@ -1,0 +1,318 @@
+"""``windlass alpha``: a campaign of factor research as a study with a preset, and the opening of its holdout.
+
+As with trainings there is no second orchestrator: this module writes a study file, ``Lab.run`` drives it, and what came
+of it is read from the run's folder. The study's name is made of the content of everything that goes in, so the same
+command finds what it did before, and goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from windlass import __version__
+from windlass.errors import NotFound, StateError, StudyError, WindlassError
+from windlass.lab.trainer import code_and_data, thread_share
+from windlass.records.content import digest
+from windlass.records.deciding import LanguageModel
+from windlass.records.decision import StudyRecord
+from windlass.records.document import dump_yaml
+from windlass.records.run import Limits, RunRecord, RunSpec, Status, make_run_id
+from windlass.report.alpha import CampaignReport
+from windlass.runs.folder import RunFolder, read_json, write_atomic
+from windlass.runs.source import installed_digest
+from windlass.settings import secret
+from windlass.workloads import workload
+from windlass.workloads.alpha.ledger import LEDGER_FILE, Ledger, Trial, fields_of
+from windlass.workloads.alpha.spec import Options, read_config
+from windlass.workloads.alpha.spec import parameter_names as parameter_names
+from windlass.workloads.alpha.workload import FILES
+
+if TYPE_CHECKING:
+    from windlass.agents.expressions import Contribution
+    from windlass.lab.lab import Lab
+    from windlass.loop.driver import Event, Pause
+
+OPENING = "windlass.workloads.alpha.opening:open_holdout"
+SELFTEST = "windlass.workloads.alpha.selftest:run"
+SUGGESTIONS = 20  #: expressions that a language model is asked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlphaOrder:
+    """What is to be searched. Paths are absolute or relative to the working directory."""
+
+    options: Mapping[str, Any]  #: the workload's
+    parameters: Mapping[str, Any] = field(default_factory=dict)  #: flat names; those left out keep their defaults
+    runs: int = 1  #: the campaign that was asked for, and others with parameters that the study's agents propose
+    concurrent: int = 1
+    seed: int = 0
+    model: LanguageModel | None = None  #: adds expressions
+    knows_until: str = ""  #: the model's knowledge cut-off, as an ISO date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlphaOutcome:
+    """What came of a campaign."""
+
+    job: str  #: the study's name
+    record: StudyRecord
+    runs: tuple[RunRecord, ...]
+    report: CampaignReport | None  #: of the best run, or the last one; None where none was completed
+    run: RunRecord | None
+    folder: Path  #: of that run
+    warnings: tuple[str, ...] = ()
+
+    def line(self) -> dict[str, Any]:
+        """One line of JSON."""
+        best = {"run": self.run.id, "metrics": dict(sorted(self.run.values.items()))} if self.run else {"run": None}
+        gate = self.report.gate if self.report else {}
+        promoted = [v for v in gate.get("verdicts", ()) if v["grade"] != "none"]
+        return {
+            "job": self.job,
+            "status": str(self.record.status),
+            "because": self.record.stopped_because,
+            **best,
+            "mode": gate.get("mode"),
+            "trials": gate.get("trials"),
+            "verdict": gate.get("words"),
+            "passed": [{"expression": v["expression"], "grade": v["grade"]} for v in promoted],
+            "warnings": list(self.warnings),
+        }
+
+
+def research(
+    lab: Lab, order: AlphaOrder, on_event: Callable[[Event], None] | None = None, pause: Pause | None = None
+) -> AlphaOutcome:
+    """Search, evaluate, judge. Safe to repeat.
+
+    Raises StudyError for wrong options and parameters, DataError for a panel that cannot be used.
+    """
+    job, warnings = prepare(lab, order)
+    record = lab.run(lab.study_folder(job) / "study.yaml", on_event=on_event, pause=pause)
+    runs = sorted(lab.store.history(job), key=lambda run: (run.number or 0, run.id))
+    done = [run for run in runs if run.status is Status.COMPLETED]
+    chosen = lab.best(job) or (done[-1] if done else None)
+    folder = lab.runs_root / chosen.id if chosen else lab.study_folder(job)
+    report = CampaignReport.read(RunFolder(folder)) if chosen else None
+    return AlphaOutcome(
+        job=job, record=record, runs=tuple(runs), report=report, run=chosen, folder=folder, warnings=tuple(warnings)
+    )
+
+
+def prepare(lab: Lab, order: AlphaOrder) -> tuple[str, list[str]]:
+    """Check what was asked for and write the study's file; the study's name, and what a person should know."""
+    door = workload("alpha")
+    options = door.options(order.options, Path.cwd())
+    door.check(order.parameters)
+    try:
+        config = read_config({**_nested(order.parameters), "workload": options})
+    except StudyError as error:
+        message = error.message.replace("config.workload.", "").replace("config.", "")
+        raise StudyError(message, "windlass alpha --help") from None
+    identity = {
+        "options": {name: value for name, value in options.items() if name not in FILES},
+        "data": door.fingerprints(options),
+        "parameters": dict(order.parameters),
+        "runs": order.runs,
+        "seed": order.seed,
+        "model": order.model.model if order.model else None,
+        "code": digest([__version__, *map(installed_digest, door.code)]),
+    }
+    name = f"alpha-{digest(identity)[:10]}"
+    folder = lab.study_folder(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    warnings: list[str] = []
+    given = {*order.options, *(["expressions"] if order.model else [])}
+    if order.model is not None:
+        written, warnings = _suggestions(folder / "suggestions.json", order, config.workload.idea)
+        options = door.options({**options, "expressions": [*options.get("expressions", ()), *written]}, folder)
+    write_atomic(folder / "job.json", (json.dumps(identity, indent=1, sort_keys=True) + "\n").encode())
+    write_atomic(folder / "study.yaml", dump_yaml(_study(name, order, {key: options[key] for key in given})).encode())
+    return name, warnings
+
+
+def _study(name: str, order: AlphaOrder, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The preset: a study file's data."""
+    source = Path(options["data"]).name if "data" in options else "a synthetic panel"
+    return {
+        "name": name,
+        "description": f"Factor research: {options.get('idea') or 'any idea'}, on {source}",
+        "trainer": {"workload": "alpha", "options": dict(options), "preload": list(workload("alpha").preload)},
+        **({"baseline": _nested(order.parameters)} if order.parameters else {}),
+        "budget": {"runs": order.runs, "concurrent": order.concurrent},
+        "baseline_runs": 1,
+        "seed": order.seed,
+    }
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        *groups, leaf = name.split(".")
+        place = nested
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[leaf] = value
+    return nested
+
+
+def _suggestions(file: Path, order: AlphaOrder, idea: str) -> tuple[list[dict[str, str]], list[str]]:
+    """What a language model adds: asked once, and kept with the study, so that the same command asks nobody."""
+    assert order.model is not None
+    kept = read_json(file)
+    if not isinstance(kept, dict):
+        said = _ask(order.model, idea)
+        today = datetime.now(UTC).date().isoformat()
+        kept = {
+            "model": order.model.model,
+            "at": today,
+            "error": said.error,
+            "refused": list(said.refused),
+            "written": [one.model_dump() for one in said.written],
+            "exchanges": [
+                {"reply": one.reply, "error": one.error, "tokens": [one.input_tokens, one.output_tokens]}
+                for one in said.exchanges
+            ],
+        }
+        write_atomic(file, (json.dumps(kept, indent=1, ensure_ascii=False) + "\n").encode())
+    warnings = [f"{kept['model']} added no expression: {kept['error']}"] if kept["error"] else []
+    warnings += [f"{kept['model']}: refused {one}" for one in kept["refused"][:5]]
+    about = {"by": kept["model"], "at": kept["at"], "knows_until": order.knows_until}
+    return [{"expression": one["expression"], **about} for one in kept["written"]], warnings
+
+
+def _ask(section: LanguageModel, idea: str) -> Contribution:
+    from windlass.agents.endpoint import Endpoint
+    from windlass.agents.expressions import ask, to_write
+    from windlass.workloads.alpha.language.operators import reference
+    from windlass.workloads.alpha.language.parse import parse
+
+    def fault(text: str) -> str:
+        try:
+            parse(text)
+        except WindlassError as error:
+            return error.message
+        return ""
+
+    rows = [" | ".join(row) for row in reference()]
+    fields = ["open, high, low, close, volume, vwap, returns, adv(days); group: sector"]
+    return ask(Endpoint(section, secret(section.key_variable)), to_write(idea, fields, rows, SUGGESTIONS), fault)
+
+
+def open_holdout(lab: Lab, campaign: str, *, top: int | None = None) -> tuple[RunRecord, CampaignReport]:
+    """Judge what a campaign found on the days it never saw, as a run of its own that the registry of factors counts.
+
+    Raises StateError for a run that is no completed campaign, JobError where the opening fails.
+    """
+    run, report = find_campaign(lab, campaign)
+    if report.gate["mode"] != "p2":
+        raise StateError(
+            f"run {run.id} was evaluated in mode {report.gate['mode']}, which promotes nothing",
+            "windlass alpha --eval-mode p2 ...",
+        )
+    config = {**run.config, "campaign": run.id, **({"top": top} if top else {})}
+    ended = lab.run_alone(_alone("alpha-opening", OPENING, config, {"opens": run.id}, run.seed))
+    return ended, _told(lab, ended)
+
+
+def find_campaign(lab: Lab, reference: str) -> tuple[RunRecord, CampaignReport]:
+    """A campaign's run by its id, a part of it, ``latest`` (of the campaigns) or the study's name."""
+    runs = [run for run in lab.runs("status = 'completed'") if "campaign" not in run.config]
+    if reference == "latest":
+        found = [run for run in runs if CampaignReport.read(RunFolder(lab.runs_root / run.id)) is not None][:1]
+        if not found:
+            raise NotFound("no campaign yet", 'windlass alpha --idea "Momentum + liquidity"')
+        run = found[0]
+    else:
+        run = next((one for one in runs if one.study == reference), None) or lab.get(reference)
+    report = CampaignReport.read(RunFolder(lab.runs_root / run.id))
+    if report is None or run.status is not Status.COMPLETED or "campaign" in run.config:
+        raise StateError(f"run {run.id} is no completed campaign of factor research", "windlass runs list")
+    return run, report
+
+
+def selftest(lab: Lab, config: Mapping[str, Any], seed: int, on_campaign: Callable[[int], None]) -> RunRecord:
+    """Measure the gate's error rates on null and planted panels, as a run of its own; tells how many are done."""
+    spec = _alone("alpha-selftest", SELFTEST, config, {}, seed)
+    from windlass.runs.reader import read_metric
+
+    def look() -> None:
+        steps = read_metric(RunFolder(lab.runs_root / spec.id), "campaigns")[2]
+        on_campaign(int(steps[-1]) if len(steps) else 0)
+
+    return lab.run_alone(spec, look)
+
+
+def _alone(name: str, function: str, config: Mapping[str, Any], lineage: Mapping[str, str], seed: int) -> RunSpec:
+    created = time.time()
+    return RunSpec(
+        id=make_run_id(created, name, {"config": dict(config), "at": created}),
+        name=name,
+        created=created,
+        config=dict(config),
+        function=function,
+        env=thread_share(1),
+        python_path=(str(Path.cwd()),),
+        seed=seed,
+        limits=Limits(),
+        data=workload("alpha").data(config["workload"]),
+        fingerprints=code_and_data((), function, config, Path.cwd()),
+        lineage=lineage,
+    )
+
+
+def _told(lab: Lab, run: RunRecord) -> CampaignReport:
+    from windlass.errors import JobError
+
+    report = CampaignReport.read(RunFolder(lab.runs_root / run.id))
+    if run.status is not Status.COMPLETED or report is None:
+        why = run.failure.message if run.failure else str(run.status)
+        raise JobError(f"run {run.id} failed: {why}", f"windlass runs show {run.id}")
+    return report
+
+
+def factors(lab: Lab, *, every: bool = False) -> list[dict[str, Any]]:
+    """The entries of the registry of factors: what was promoted, refused and opened; with ``every``, all trials too."""
+    entries = Ledger(lab.runs_root / LEDGER_FILE).read()
+    return [fields_of(one) for one in entries if every or not isinstance(one, Trial)]
+
+
+def option_names() -> frozenset[str]:
+    """The workload's options; every other name is a parameter."""
+    return frozenset(Options.model_fields)
+
+
+def operators() -> list[tuple[str, str, str]]:
+    """Name, signature and rule of every operator of the expression language."""
+    from windlass.workloads.alpha.language.operators import reference
+
+    return reference()
+
+
+def explain_expression(text: str) -> dict[str, Any]:
+    """What an expression is read as. Raises ExpressionError."""
+    from windlass.workloads.alpha.language import canonical, parse, tree, units
+
+    node = parse.parse(text)
+    return {
+        "canonical": canonical.text(canonical.canonical(node)),
+        "hash": canonical.digest(node),
+        "lookback": tree.lookback(node),
+        "nodes": tree.size(node),
+        "depth": tree.depth(node),
+        "unit": str(units.unit(node)),
+        "warnings": units.lint(node),
+    }
+
+
+def panel_manifest(data: Path, sectors: Path | None, membership: Path | None, borrow: Path | None) -> dict[str, Any]:
+    """What a panel holds and what is wrong with it, with counts. Raises DataError for one that cannot be used."""
+    from windlass.workloads.alpha.reading import read_panel
+
+    return read_panel(data, sectors=sectors, membership=membership, borrow=borrow).manifest.to_dict()

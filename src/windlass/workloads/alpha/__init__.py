@@ -1,0 +1,1 @@
+"""Quantitative factors: expressions searched, evaluated honestly, gated by statistics with measured error rates."""

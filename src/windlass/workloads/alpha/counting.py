@@ -1,0 +1,129 @@
+"""Which trials a gate has to count: those of this campaign, and all that were ever made on the same panel.
+
+The series of an earlier trial are read from its run's files; where they are gone, or are of other days, its expression
+is evaluated again, with this campaign's portfolio. So a run that was killed or removed still counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from windlass.errors import WindlassError
+from windlass.records.content import digest
+from windlass.runs.folder import RunFolder
+from windlass.workloads.alpha import ledger
+from windlass.workloads.alpha.artifacts import read_columns
+from windlass.workloads.alpha.campaign import Campaign, Float32s, Trial
+from windlass.workloads.alpha.panel import Floats
+from windlass.workloads.alpha.search.search import Candidate
+from windlass.workloads.alpha.spec import Config
+
+TRIALS_FILE, PLACEBO_FILE = "trials.parquet", "placebo.parquet"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Counted:
+    """The M trials that a gate counts, this campaign's first, in their order."""
+
+    own: int
+    again: int  #: earlier ones that had to be evaluated again
+    lost: int  #: earlier ones that nothing can be said of: their expression is not understood (any more)
+    bytes: int  #: of the registry, up to where it was counted
+    bases: Float32s  #: (D, M)
+    curves: Float32s  #: (M, S)
+
+    @property
+    def earlier(self) -> int:
+        return int(self.bases.shape[1]) - self.own
+
+
+def series_digest(config: Config) -> str:
+    """Of what shapes a trial's series, besides expression, panel and days."""
+    portfolio = config.portfolio.model_dump(mode="json", exclude={"optimizer"})
+    options = config.workload
+    return digest([options.mode, options.fill, portfolio, config.costs.no_short_above])[:16]
+
+
+def window(campaign: Campaign) -> ledger.Window:
+    """First and last day of the rows that a trial's series is of."""
+    days = campaign.market.dates[campaign.timeline.scored]
+    return str(days[0]), str(days[-1])
+
+
+def count(
+    campaign: Campaign,
+    trials: Sequence[Trial],
+    book: ledger.Ledger,
+    until: int,
+    data: str,
+    runs_root: Path,
+    tell: Callable[[int, int], None] = lambda done, of: None,
+) -> Counted:
+    """Count up to byte ``until`` of the registry ``book``; ``data`` is the panel's digest."""
+    days = window(campaign)
+    mine = {(one.candidate.digest, series_digest(campaign.config), days) for one in trials}
+    hashes = {one.candidate.digest for one in trials}
+    earlier = [one for one in book.trials(data, until) if one.key not in mine]
+    found: dict[tuple[str, str, ledger.Window], tuple[Float32s, Float32s]] = {}
+    for run in dict.fromkeys(one.run for one in earlier):
+        kept = _kept(RunFolder(runs_root / run), campaign)
+        found |= {
+            one.key: kept[one.hash] for one in earlier if one.run == run and one.window == days and one.hash in kept
+        }
+    again = lost = 0
+    for number, one in enumerate(earlier):
+        if one.key in found:
+            continue
+        if one.hash in hashes:  # on other days, or never evaluated: what this campaign made of it stands for it
+            continue
+        hashes.add(one.hash)
+        try:
+            made = campaign.trial(Candidate.of(campaign.read(one.expr), "grammar"))
+        except WindlassError:
+            lost += 1
+            continue
+        found[one.key] = made.base, made.curve
+        again += 1
+        tell(number + 1, len(earlier))
+    series = [(one.base, one.curve) for one in trials] + list(found.values())
+    return Counted(
+        len(trials), again, lost, until, np.stack([b for b, _ in series], axis=1), np.stack([c for _, c in series])
+    )
+
+
+def _kept(folder: RunFolder, campaign: Campaign) -> Mapping[str, tuple[Float32s, Float32s]]:
+    """Series and placebo curve by hash, of a run whose files are whole and of the same days; else nothing."""
+    days: npt.NDArray[np.datetime64] = campaign.market.dates[campaign.timeline.scored]
+    try:
+        dates, bases = read_columns(folder.artifacts / TRIALS_FILE)
+        _, curves = read_columns(folder.artifacts / PLACEBO_FILE)
+    except (OSError, ValueError):
+        return {}
+    if len(dates) != len(days) or (dates.astype("datetime64[D]") != days).any():
+        return {}
+    return {name: (base, curves[name]) for name, base in bases.items() if name in curves}
+
+
+def kept(book: ledger.Ledger, until: int, campaign: Campaign, runs_root: Path) -> dict[str, Floats]:
+    """Daily returns of what is promoted, by hash, on the campaign's days; NaN on days that they are not known of.
+
+    A promotion names the campaign that it came from, whose files hold the series.
+    """
+    days = campaign.market.dates[campaign.timeline.scored]
+    found: dict[str, Floats] = {}
+    for one in book.kept(until):
+        try:
+            dates, bases = read_columns(RunFolder(runs_root / one.run).artifacts / TRIALS_FILE, [one.hash])
+        except (OSError, ValueError):
+            continue
+        if one.hash in bases:
+            series = np.full(len(days), np.nan)
+            _, here, there = np.intersect1d(days, dates.astype("datetime64[D]"), return_indices=True)
+            series[here] = bases[one.hash][there]
+            found[one.hash] = series
+    return found

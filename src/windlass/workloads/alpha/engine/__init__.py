@@ -1,0 +1,1 @@
+"""Expressions to numbers: dense arrays, numpy, and numba where it is installed."""

@@ -1,0 +1,1 @@
+"""From an idea to expressions: cookbook, grammar, variation of the best; every one of them is on record."""
