@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 SOURCE = Path(__file__).parent.parent / "src"
@@ -62,3 +65,14 @@ def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
         assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
         time.sleep(0.01)
     return value
+
+
+def kill_job(run: Path) -> None:
+    """The supervisor of a run and everything under it. They are forked from a launcher: their arguments name no run."""
+    with suppress(psutil.NoSuchProcess):
+        supervisor = psutil.Process(json.loads((run / "lease.json").read_text())["pid"])
+        family = [supervisor, *supervisor.children(recursive=True)]
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family)

@@ -14,14 +14,13 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 import yaml
 
 import orpojobs
 import rlvrjobs
-from processes import processes_of, start_windlass, until, windlass
+from processes import kill_job, processes_of, start_windlass, until, windlass
 from windlass.jobs.local import LocalExecutor
 from windlass.lab import Lab, deciding
 from windlass.lab.study import load_study
@@ -187,17 +186,6 @@ def test_in_another_lab_it_is_the_same_job_and_the_same_weights(
 def training_begun(lab: Path) -> Path | None:
     """The folder of a training that has saved a state to go back to."""
     return next((path.parents[2] for path in lab.glob("runs/*/state/*/state.json")), None)
-
-
-def kill_job(run: Path) -> None:
-    """The supervisor of a run and everything under it. They are forked from a launcher: their arguments name no run."""
-    with suppress(psutil.NoSuchProcess):
-        supervisor = psutil.Process(json.loads((run / "lease.json").read_text())["pid"])
-        family = [supervisor, *supervisor.children(recursive=True)]
-        for process in family:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(family)
 
 
 @pytest.fixture

@@ -357,7 +357,9 @@ def _show(report: CampaignReport, run: str) -> None:
         )
     out_table(shown)
     if gate["mode"] == "p2" and not report.is_opening:
-        say(f"[dim]The holdout is sealed. To open it, which is counted: windlass alpha open {run}[/]", markup=True)
+        count = gate["holdout"]["opened"]
+        state = f"was opened {count} times on this panel" if count else "is sealed"
+        say(f"[dim]The holdout {state}. To open it, which is counted: windlass alpha open {run}[/]", markup=True)
 
 
 def _number(cell: str | None, how: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from windlass.errors import NotFound
 from windlass.records.document import dump_yaml
 from windlass.records.run import RunRecord, Status
-from windlass.report.alpha import CampaignReport, alpha_headlines, alpha_sections
+from windlass.report.alpha_campaign import CampaignReport
 from windlass.report.blocks import Block, Bullets, Code, Mono, Paragraph, RunId, Section, Table
 from windlass.report.figures import sparkline
 from windlass.report.markdown import render
@@ -31,8 +31,7 @@ def run_summary(run: RunRecord, folder: RunFolder) -> str:
     facts += sorted((name.replace("_", " "), value) for name, value in run.lineage.items())
     names = [name for name in run.metrics if not name.startswith("system/")]
     metrics = [(code(name), number(run.metrics[name].last)) for name in names[:20]]
-    campaign = CampaignReport.read(folder)
-    headlines = alpha_headlines(campaign) if campaign is not None else []
+    headlines = _headlines(folder)
     params = [f"- {code(f'{name} = {show(value)}')}" for name, value in run.params.items()][:40]
     return document(
         f"# Run {code(run.id)}",
@@ -50,10 +49,9 @@ def run_summary(run: RunRecord, folder: RunFolder) -> str:
 
 def run_report(run: RunRecord, folder: RunFolder) -> str:
     """The text of REPORT.md."""
-    campaign = CampaignReport.read(folder)
     sections = [
         Section("Ending", list(_ending(run, folder))),
-        *(alpha_sections(campaign) if campaign is not None else ()),
+        *_campaign(folder),
         Section("Metrics", list(_metrics(run, folder))),
         Section("Config", list(_config(run))),
         Section("Artifacts", list(_artifacts(run))),
@@ -63,6 +61,23 @@ def run_report(run: RunRecord, folder: RunFolder) -> str:
         Section("Next", [Code("\n".join(_next(run, folder)), "sh")]),
     ]
     return render(f"Run {run.id}", [section for section in sections if section.blocks], FROM_RUN)
+
+
+def _campaign(folder: RunFolder) -> list[Section]:
+    """Of alpha research; empty for other runs."""
+    if (campaign := CampaignReport.read(folder)) is None:
+        return []
+    from windlass.report.alpha import alpha_sections
+
+    return alpha_sections(campaign)
+
+
+def _headlines(folder: RunFolder) -> list[str]:
+    if (campaign := CampaignReport.read(folder)) is None:
+        return []
+    from windlass.report.alpha import alpha_headlines
+
+    return alpha_headlines(campaign)
 
 
 def _ending(run: RunRecord, folder: RunFolder) -> Iterator[Block]:

@@ -83,8 +83,17 @@ def complete(study: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     defaults = chosen.defaults(chosen.options(given, folder))
     completed = {**defaults, **study}
     if isinstance(completed["baseline"], Mapping):
-        completed["baseline"] = {**defaults["baseline"], **completed["baseline"]}
+        completed["baseline"] = _over(defaults["baseline"], completed["baseline"])
         chosen.check(flatten(completed["baseline"]))
     if isinstance(completed["space"], Mapping):
         chosen.check(completed["space"])
     return completed
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two nested mappings as one; where both have a value, ``above``'s."""
+    merged = {**below, **above}
+    for name in below.keys() & above.keys():
+        if isinstance(below[name], Mapping) and isinstance(above[name], Mapping):
+            merged[name] = _over(below[name], above[name])
+    return merged

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from windlass.errors import DataError
-from windlass.workloads.alpha.evaluation.timeline import LABEL, Timeline, timeline
+from windlass.workloads.alpha.evaluation.timeline import LABEL, SEALED_HOLDING, Timeline, timeline
 from windlass.workloads.alpha.spec import WalkForward
 
 WALK = WalkForward()
@@ -13,14 +13,14 @@ def test_five_years_by_default() -> None:
     made = timeline(1259, 0.3, WALK, holding=5)
     assert made.gap == 2 + 5 + 21
     assert made.holdout == slice(881, 1259)
-    assert made.dev == slice(0, 853)
-    assert made.scored == slice(100, 851)
+    assert made.dev == slice(0, 837)
+    assert made.scored == slice(100, 835)
     assert made.sealed == slice(881, 1257)
     first, last = made.segments[0], made.segments[-1]
     assert (first.train, first.valid, first.test) == (slice(100, 352), slice(380, 443), slice(471, 534))
-    assert last.test == slice(786, 851)  # the two rows that are left do not make a segment of their own
-    assert len(made.segments) == 6
-    assert made.walked == slice(471, 851)
+    assert last.test == slice(723, 835)  # the 49 rows that are left do not make a segment of their own
+    assert len(made.segments) == 5
+    assert made.walked == slice(471, 835)
 
 
 def feasible(days: int, share: float, walk: WalkForward, holding: int) -> Timeline | None:
@@ -49,7 +49,7 @@ def test_parts_never_touch(days: int, share: float, holding: int, walk: WalkForw
         return
     purge = LABEL + holding
     assert made.gap == purge + walk.embargo
-    assert made.dev.stop + made.gap == made.holdout.start
+    assert made.holdout.start - made.dev.stop == LABEL + max(holding, SEALED_HOLDING) + walk.embargo
     assert made.holdout.stop == days
     assert made.scored.stop + LABEL <= made.dev.stop, "a label of dev may not end in the gap"
     assert made.sealed.stop + LABEL == days

@@ -60,8 +60,7 @@ class Campaign:
         engine: Engine | None = None,
     ) -> None:
         self.config, self.timeline = config, timeline
-        seen = panel.head(timeline.dev.stop)
-        self._columns = tuple(panel.fields)
+        self._seen = seen = panel.head(timeline.dev.stop)
         self.market = Market.of(seen, config) if market is None else market.head(timeline.dev.stop)
         self.engine = Engine(seen, config.workload.engine) if engine is None else engine
         self._search = Search(
@@ -76,15 +75,19 @@ class Campaign:
                 for one in config.workload.expressions
             ],
         )
-        self._forward = spectrum(self.market.forward[timeline.scored])
+        self._earned = spectrum(self.market.earned[timeline.scored])
 
     @property
     def generations(self) -> int:
         return self._search.generations
 
+    def like(self, config: Config) -> Campaign:
+        """The same panel and days under another config: what another campaign's trials were evaluated with."""
+        return Campaign(self._seen, self.timeline, config, 0, engine=self.engine)
+
     def read(self, text: str) -> Node:
         """An expression over the panel's columns. Raises ExpressionError."""
-        return parse(text, fields=self._columns)
+        return parse(text, fields=tuple(self._seen.fields))
 
     def propose(self, generation: int, past: Sequence[Trial]) -> list[Candidate]:
         """The candidates of a generation; the same for the same past."""
@@ -113,7 +116,7 @@ class Campaign:
             found.sign,
             found.metrics,
             found.base.astype(np.float32),
-            curve(found.weights, self._forward).astype(np.float32),
+            curve(found.weights, self._earned).astype(np.float32),
         )
 
     def signal(self, candidate: Candidate) -> Floats:

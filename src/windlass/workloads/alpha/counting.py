@@ -6,7 +6,7 @@ is evaluated again, with this campaign's portfolio. So a run that was killed or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from windlass.workloads.alpha.artifacts import read_columns
 from windlass.workloads.alpha.campaign import Campaign, Float32s, Trial
 from windlass.workloads.alpha.panel import Floats
 from windlass.workloads.alpha.search.search import Candidate
-from windlass.workloads.alpha.spec import Config
+from windlass.workloads.alpha.spec import Config, read_config
 
 TRIALS_FILE, PLACEBO_FILE = "trials.parquet", "placebo.parquet"
 
@@ -62,38 +62,37 @@ def count(
     until: int,
     data: str,
     runs_root: Path,
-    tell: Callable[[int, int], None] = lambda done, of: None,
 ) -> Counted:
     """Count up to byte ``until`` of the registry ``book``; ``data`` is the panel's digest."""
-    days = window(campaign)
-    mine = {(one.candidate.digest, series_digest(campaign.config), days) for one in trials}
-    hashes = {one.candidate.digest for one in trials}
-    earlier = [one for one in book.trials(data, until) if one.key not in mine]
-    found: dict[tuple[str, str, ledger.Window], tuple[Float32s, Float32s]] = {}
-    for run in dict.fromkeys(one.run for one in earlier):
-        kept = _kept(RunFolder(runs_root / run), campaign)
-        found |= {
-            one.key: kept[one.hash] for one in earlier if one.run == run and one.window == days and one.hash in kept
-        }
+    shape = series_digest(campaign.config)
+    mine = {(one.candidate.digest, shape) for one in trials}
+    found: dict[tuple[str, str], tuple[Float32s, Float32s]] = {}
     again = lost = 0
-    for number, one in enumerate(earlier):
-        if one.key in found:
-            continue
-        if one.hash in hashes:  # on other days, or never evaluated: what this campaign made of it stands for it
-            continue
-        hashes.add(one.hash)
-        try:
-            made = campaign.trial(Candidate.of(campaign.read(one.expr), "grammar"))
-        except WindlassError:
-            lost += 1
-            continue
-        found[one.key] = made.base, made.curve
-        again += 1
-        tell(number + 1, len(earlier))
+    earlier = [one for one in book.trials(data, until) if (one.hash, one.portfolio) not in mine]
+    for run in dict.fromkeys(one.run for one in earlier):
+        folder = RunFolder(runs_root / run)
+        kept = _kept(folder, campaign)
+        its: Campaign | None = None
+        for one in (one for one in earlier if one.run == run):
+            key = (one.hash, one.portfolio)
+            if key in found:
+                continue
+            if one.hash in kept:
+                found[key] = kept[one.hash]
+                continue
+            its = its or _as_it_was(folder, campaign)
+            if (one.hash, series_digest(its.config)) in mine:
+                continue  # of a run that is gone: this campaign's own trial stands for it
+            try:
+                made = its.trial(Candidate.of(its.read(one.expr), "grammar"))
+            except WindlassError:
+                lost += 1
+                continue
+            found[key] = made.base, made.curve
+            again += 1
     series = [(one.base, one.curve) for one in trials] + list(found.values())
-    return Counted(
-        len(trials), again, lost, until, np.stack([b for b, _ in series], axis=1), np.stack([c for _, c in series])
-    )
+    bases, curves = (np.stack(part) for part in zip(*series, strict=True))
+    return Counted(len(trials), again, lost, until, bases.T, curves)
 
 
 def _kept(folder: RunFolder, campaign: Campaign) -> Mapping[str, tuple[Float32s, Float32s]]:
@@ -107,6 +106,18 @@ def _kept(folder: RunFolder, campaign: Campaign) -> Mapping[str, tuple[Float32s,
     if len(dates) != len(days) or (dates.astype("datetime64[D]") != days).any():
         return {}
     return {name: (base, curves[name]) for name, base in bases.items() if name in curves}
+
+
+def _as_it_was(folder: RunFolder, campaign: Campaign) -> Campaign:
+    """For the trials of a run that is under way, was killed or saw other days: its config on this campaign's days.
+
+    Of a run that is gone nobody knows the config; then it is this campaign's.
+    """
+    try:
+        config = read_config(folder.spec().config)
+    except WindlassError:
+        return campaign
+    return campaign if series_digest(config) == series_digest(campaign.config) else campaign.like(config)
 
 
 def kept(book: ledger.Ledger, until: int, campaign: Campaign, runs_root: Path) -> dict[str, Floats]:

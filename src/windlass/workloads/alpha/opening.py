@@ -119,7 +119,8 @@ def open_holdout(config: Mapping[str, Any], run: Run) -> dict[str, float]:
             if one.hash in sealed
         )
     first = found[chosen[0]["alpha_id"]].metrics
-    metrics = {name: first[name] for name in ("holdout_ir", "holdout_t", "gross_ir", "net_ir", "ic", "rank_ic")}
+    metrics = {name: first[name] for name in ("holdout_ir", "holdout_t", "gross_ir", "net_ir")}
+    metrics |= {name: int(chosen[0]["sign"]) * first[name] for name in ("ic", "rank_ic")}
     promoted = sum(one.grade in ("A", "B") for one in judged)
     return {**metrics, "promoted": float(promoted), "opened": float(opened)}
 

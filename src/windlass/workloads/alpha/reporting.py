@@ -22,6 +22,7 @@ from windlass.workloads.alpha.gate.verdict import Verdict
 from windlass.workloads.alpha.judging import Judgement, alpha_id
 from windlass.workloads.alpha.language.tree import lookback, size
 from windlass.workloads.alpha.optimizer.day import Limits
+from windlass.workloads.alpha.optimizer.problem import available
 from windlass.workloads.alpha.optimizer.rebalancing import optimized
 from windlass.workloads.alpha.panel import Floats, Panel
 
@@ -206,7 +207,12 @@ def _optimizer(run: Run, searched: Campaign, judged: Judgement) -> None:
     market, config = searched.market, searched.config
     panel, rows = market.panel, searched.timeline.walked
     signal = combined([(searched.signal(one.candidate), one.sign) for one in judged.named.values()], market)
-    method: Literal["convex", "ridge"] = "convex" if config.portfolio.optimizer == "convex" else "ridge"
+    method: Literal["convex", "ridge"] = "ridge"
+    if config.portfolio.optimizer == "convex":
+        if available():
+            method = "convex"
+        else:
+            run.note("cvxpy is not installed: the portfolio is ridge's instead (pip install 'windlass[optimizer]')")
     limits = Limits(
         aum=config.workload.aum,
         linear_bps=config.costs.linear_bps,

@@ -8,8 +8,8 @@ Only the returns that its portfolios earn are others:
   ``null, tilts kept`` each name keeps its mean return over the panel, so that a portfolio that always holds the same
   names may earn something on the holdout too; in ``null, tilts removed`` it does not.
 * **planted**: a null with its tilts kept, and in it one slow factor of the campaign's own first generation that works:
-  on each day k times that factor's base weights are added to the returns. k is what raises the factor's mean daily
-  information coefficient, as the product reports it, by the level.
+  on each day k times that factor's base weights are added to the returns. k is what raises the mean daily correlation
+  of these weights with the returns, the information coefficient of what is held, by the level.
 
 So the costs that a factor pays, the names that it may hold and how fast it turns over are those of the real panel.
 """
@@ -17,22 +17,25 @@ So the costs that a factor pays, the names that it may hold and how fast it turn
 from __future__ import annotations
 
 import math
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any, Literal, Self
 
 import numpy as np
 from scipy.special import ndtri
+from threadpoolctl import threadpool_limits
 
 from windlass.errors import StudyError
 from windlass.workloads.alpha.campaign import Campaign, Trial, likeness, run_search
 from windlass.workloads.alpha.counting import Counted
 from windlass.workloads.alpha.engine.engine import Engine
-from windlass.workloads.alpha.evaluation.backtest import Book, evaluate, information, made_book
+from windlass.workloads.alpha.evaluation.backtest import Book, evaluate, made_book
 from windlass.workloads.alpha.evaluation.market import Market
-from windlass.workloads.alpha.evaluation.measures import sharpe
+from windlass.workloads.alpha.evaluation.measures import correlations, sharpe
 from windlass.workloads.alpha.evaluation.timeline import LABEL, Timeline, timeline
 from windlass.workloads.alpha.gate.hac import hac_t
 from windlass.workloads.alpha.gate.verdict import COSTS, Sealed, Verdict, final
@@ -60,7 +63,7 @@ class Case:
 @dataclass(frozen=True, slots=True)
 class Planted:
     expression: str
-    ic: float  #: mean daily information coefficient with the plant, on the days of the gate and of the holdout
+    ic: float  #: mean daily correlation of its base weights with the returns, on the days of the gate and the holdout
     dev_t: float  #: HAC t of its base returns, in its own direction
     holdout_t: float
 
@@ -273,25 +276,26 @@ class Bench:
         )
 
     def _planted(self, plant: Candidate, forward: Floats, level: float) -> Floats:
-        """``forward`` with the factor in it; two steps of the secant, as the coefficient is almost linear in k."""
+        """``forward`` with the factor in it; by the secant, as the coefficient is almost linear in k."""
         weights = self._book(plant, self.market).held
-        before = self._ic(plant, self.market.with_forward(forward))
+        before = self._ic(weights, self.market.with_forward(forward))
         k = 1.0
         for _ in range(3):
             planted: Floats = forward + k * weights
-            gained = self._ic(plant, self.market.with_forward(planted)) - before
-            k *= level / gained
+            k *= level / (self._ic(weights, self.market.with_forward(planted)) - before)
         return forward + k * weights
 
     def _fate(self, plant: Candidate, market: Market) -> Planted:
-        base = self._book(plant, market).base
-        sealed = hac_t(base[self.timeline.sealed])
-        return Planted(plant.text, self._ic(plant, market), hac_t(base[self.timeline.scored]), sealed)
+        book = self._book(plant, market)
+        dev, sealed = (hac_t(book.base[rows]) for rows in (self.timeline.scored, self.timeline.sealed))
+        return Planted(plant.text, self._ic(book.held, market), dev, sealed)
 
-    def _ic(self, candidate: Candidate, market: Market) -> float:
-        signal = self.engine.signal(candidate.node)
-        ranks = self._book(candidate, market).ranks
-        parts = [information(signal, ranks, market, rows)[0] for rows in (self.timeline.scored, self.timeline.sealed)]
+    def _ic(self, weights: Floats, market: Market) -> float:
+        """Mean daily correlation of weights with the return that follows, over the names that are held."""
+        parts = []
+        for rows in (self.timeline.scored, self.timeline.sealed):
+            held, forward = weights[rows], market.forward[rows]
+            parts.append(correlations(held, forward, (held != 0) & np.isfinite(forward)))
         return float(np.nanmean(np.concatenate(parts)))
 
     def _book(self, candidate: Candidate, market: Market) -> Book:
@@ -329,11 +333,18 @@ _bench: Bench | None = None  #: of a worker process
 
 
 def _start(panel: Panel, config: Config, seed: int) -> None:
-    from threadpoolctl import threadpool_limits
-
     global _bench
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     threadpool_limits(1)
     _bench = Bench(panel, config, seed)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would finish its campaign, and wait for ever for the next one."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(case: Case) -> Outcome:
@@ -345,8 +356,9 @@ def _run(panel: Panel, config: Config, left: Sequence[Case], seed: int, processe
     if not left:
         return
     if processes == 1:
-        bench = Bench(panel, config, seed)
-        yield from map(bench.run, left)
+        with threadpool_limits(1):
+            bench = Bench(panel, config, seed)
+            yield from map(bench.run, left)
         return
     workers = min(processes, len(left))
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start, initargs=(panel, config, seed)) as pool:

@@ -88,7 +88,7 @@ class Portfolio(Strict):
     leverage: float = Field(default=2.0, ge=1, le=10)  #: most that the volatility target may scale by
     turnover_cap: float | None = Field(default=None, gt=0, le=2)  #: p2; of a day, one-way, as a share of the book
     adv_floor: float = Field(default=1e6, ge=0)  #: p2; least traded value of a day
-    optimizer: Literal["off", "ridge", "convex"] = "off"  #: p2; a constrained portfolio of the top K
+    optimizer: Literal["off", "ridge", "convex"] = "convex"  #: p2; a constrained portfolio of the top K
 
 
 class Costs(Strict):

@@ -126,14 +126,18 @@ class Engine:
         if name == "vwap" and name not in fields:
             return self._dense(self._value(_TYPICAL))
         if name not in fields:
-            raise DataError(f"the panel has no field '{name}'.{nearest(name, fields)}", f"it has {', '.join(fields)}")
+            raise DataError(
+                f"the panel has no field '{name}'; it has {', '.join(fields)}.{nearest(name, fields)}",
+                "name one of these, or add the column to the panel's file",
+            )
         return fields[name]
 
     def _codes(self, name: str) -> Int16s:
         groups = self.panel.groups
         if name not in groups:
             raise DataError(
-                f"the panel has no group '{name}'", f"it has {', '.join(groups) or 'none'}; give a file of sectors"
+                f"the panel has no group '{name}'; it has {', '.join(groups) or 'none'}.{nearest(name, groups)}",
+                f"give a file with the columns instrument and {name} as option 'sectors'",
             )
         return groups[name]
 

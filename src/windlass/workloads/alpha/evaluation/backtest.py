@@ -61,12 +61,12 @@ class Evaluation:
       ``rank_icir`` mean over standard deviation of a day, ``*_tstat`` as if days were independent, ``ic_hac_t`` not;
       ``coverage_mean`` is the share of the tradable names with a signal; in p0 ``turnover_mean`` is the base book's;
     * of the path, over the rows of ``daily``: ``information_ratio`` and ``net_ir`` are the same, a year's;
-      ``annualized_return`` is 252 x the mean net return; ``turnover_mean`` counts both ways and ``turnover_1way`` half of
-      it, shares of the assets a day; ``holding_days`` is exposure over ``turnover_1way``; ``cost_bps_*`` are basis points
-      of the assets a day; ``breakeven_cost_bps`` is per traded value; ``beta`` is the slope on the mean return of the
-      tradable names;
-    * of the walk: ``wf_test_ir_*`` of the tests' net returns; ``wf_generalization_gap`` is the mean Sharpe of the signed
-      base returns on train minus that on test, before costs;
+      ``annualized_return`` is 252 x the mean net return; ``turnover_mean`` counts both ways, ``turnover_1way`` half of
+      it, shares of the assets a day; ``holding_days`` is exposure over ``turnover_1way``; ``cost_bps_*`` are basis
+      points of the assets a day, ``breakeven_cost_bps`` of what is traded; ``beta`` is the slope on the mean return of
+      the tradable names;
+    * of the walk: ``wf_test_ir_*`` of the tests' net returns; ``wf_generalization_gap`` is the mean Sharpe of the
+      signed base returns on train minus that on test, before costs;
     * on the holdout: ``holdout_ir`` is ``net_ir``, ``holdout_t`` the HAC t of the signed base returns, before costs.
     """
 

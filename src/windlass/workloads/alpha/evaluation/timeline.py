@@ -2,7 +2,8 @@
 
 All bounds are row numbers of the panel. A row's label, the return that a signal of that row earns, ends ``LABEL`` rows
 later. Between two parts of which one must not know the other lie ``gap`` rows: a purge of LABEL + holding rows, so that
-no position and no label spans both, and an embargo after it (Lopez de Prado 2018, chapter 7).
+no position and no label spans both, and an embargo after it (Lopez de Prado 2018, chapter 7). Before the holdout the
+purge is for a holding of ``SEALED_HOLDING`` rows at least, so that campaigns that tune their holding see the same days.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from windlass.errors import DataError
 from windlass.workloads.alpha.spec import WalkForward
 
 LABEL = 2  #: rows from a signal to the end of the return it earns: filled one row later, valued one row after that
+SEALED_HOLDING = 21  #: rows
 LEAST_HOLDOUT = 20  #: rows; fewer say nothing
 
 
@@ -29,7 +31,7 @@ class Segment:
 @dataclass(frozen=True, slots=True)
 class Timeline:
     dev: slice  #: from row 0: all that a campaign may see; the panel's prices from ``dev.stop`` on are not for it
-    gap: int  #: rows between dev and holdout, train and valid, valid and test
+    gap: int  #: rows between train and valid, valid and test; at least so many between dev and holdout
     holdout: slice  #: to the panel's last row
     segments: tuple[Segment, ...]  #: their tests follow each other without a gap, to the end of ``scored``
     scored: slice  #: dev rows after the warm-up whose label ends inside dev: the rows of every trial's series
@@ -52,10 +54,11 @@ def timeline(days: int, holdout_share: float, walk: WalkForward, holding: int) -
     gap = LABEL + holding + walk.embargo
     first_test = walk.warmup + walk.train + gap + walk.valid + gap
     sealed = math.ceil(holdout_share * days)
-    dev_stop = days - sealed - gap
+    before_holdout = LABEL + max(holding, SEALED_HOLDING) + walk.embargo
+    dev_stop = days - sealed - before_holdout
     last = dev_stop - LABEL
     if last - first_test < walk.test or sealed - LABEL < LEAST_HOLDOUT:
-        raise DataError(*_too_short(days, holdout_share, first_test + walk.test + LABEL + gap, walk, gap))
+        raise DataError(*_too_short(days, holdout_share, first_test + walk.test + LABEL + before_holdout, walk, gap))
     starts = range(first_test, last - walk.test + 1, walk.test)
     segments = []
     for start in starts:

@@ -1,0 +1,174 @@
+"""``windlass alpha`` as a person uses it: real processes, from an idea to an opened holdout, killed and replayed."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alphajobs import contents
+from alphapanels import small_panel, write_panel
+from model_server import Fails, ModelServer, Says
+from processes import kill_job, start_windlass, until, windlass
+from windlass.runs.folder import RunFolder
+
+SMALL = (
+    *("-s", 'synthetic={"names": 30, "days": 420}', "-s", "portfolio.adv_floor=0"),
+    *("-s", 'walk={"train": 60, "valid": 10, "test": 20, "embargo": 5, "warmup": 60}'),
+    *("-s", "engine=numpy", "-s", "portfolio.optimizer=off", "--candidates", "12", "--top-k", "1"),
+)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    windlass("init", "lab", cwd=tmp_path)
+    return tmp_path / "lab"
+
+
+def alpha(lab: Path, *args: str, code: int = 0) -> dict[str, Any]:
+    return json.loads(windlass("alpha", *args, "--json", cwd=lab, code=code).stdout)
+
+
+def folder_of(lab: Path, told: dict[str, Any]) -> RunFolder:
+    return RunFolder(lab / "runs" / told["run"])
+
+
+def test_from_an_idea_to_an_opened_holdout(lab: Path) -> None:
+    first = windlass("alpha", "--idea", "Momentum + liquidity", *SMALL, cwd=lab)
+    assert "after 24 trials (12 portfolios, bought or sold)" in first.stdout.replace("\n", " ")
+    assert "The holdout is sealed" in first.stderr
+    told = alpha(lab, "--idea", "Momentum + liquidity", *SMALL)
+    assert told["status"] == "finished" and told["trials"]["this_run"] == 12
+    folder = folder_of(lab, told)
+    assert "was done before: nothing ran" in windlass("alpha", "--idea", "Momentum + liquidity", *SMALL, cwd=lab).stderr
+    assert len(list((lab / "runs").glob("*Z_*"))) == 1
+    page, report = (folder.path / "report.html").read_text(), folder.report_file.read_text()
+    assert (
+        "Alpha research report" in page
+        and "## Verdict" in report
+        and "Alpha research:" in folder.summary_file.read_text()
+    )
+
+    replayed = windlass("runs", "replay", told["run"], cwd=lab)
+    assert "bit-equal" in replayed.stdout
+    (again,) = (path for path in (lab / "runs").glob("*Z_*") if path.name != told["run"])
+    assert contents(RunFolder(again)) == contents(folder)
+
+    opened = alpha(lab, "open", told["run"])
+    assert opened["gate"]["holdout"]["opened"] == 1
+    assert "Opened holdout" in (lab / "runs" / opened["run"] / "report.html").read_text()
+    entries = json.loads(windlass("alpha", "factors", "--json", cwd=lab).stdout)
+    assert [one["event"] for one in entries if one["event"] != "provisional"] == ["opened", entries[-1]["event"]]
+    assert entries[-1]["event"] in ("refused", "promoted")
+    everything = json.loads(windlass("alpha", "factors", "--all", "--json", cwd=lab).stdout)
+    assert sum(one["event"] == "trial" for one in everything) == 24  # of the campaign and of its replay
+    assert "was opened 1 times" in windlass("alpha", "--idea", "Reversal", *SMALL, cwd=lab).stderr
+
+
+def test_killed_in_the_middle_it_goes_on_to_the_same_verdict(tmp_path: Path) -> None:
+    command = ("alpha", "--idea", "Volume", *SMALL[:-4], "--candidates", "40", "-s", "search.generation=8")
+    labs = [tmp_path / "undisturbed", tmp_path / "disturbed"]
+    for one in labs:
+        windlass("init", str(one), cwd=tmp_path)
+    told = alpha(labs[0], *command[1:])
+    process = start_windlass(*command, cwd=labs[1])
+    state = until(lambda: next(iter(labs[1].glob("runs/*/state/generation-0001")), None), 60)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    kill_job(state.parents[1])
+    after = alpha(labs[1], *command[1:])
+    run, other = folder_of(labs[0], told), folder_of(labs[1], after)
+    assert (other.path / "attempts").is_dir() and after["run"] == state.parents[1].name
+    first, second = contents(run), contents(other)
+    bytes_ = [json.loads(one.pop("gate.json")) for one in (first, second)]
+    assert first == second
+    assert [one["trials"].pop("registry_bytes") for one in bytes_] and bytes_[0] == bytes_[1]
+
+
+def test_a_study_file_searches_its_parameters(lab: Path) -> None:
+    (lab / "factors.yaml").write_text(
+        """
+name: factors
+trainer:
+  workload: alpha
+  options:
+    idea: Reversal
+    candidates: 6
+    engine: numpy
+    top_k: 1
+    synthetic: {names: 30, days: 420}
+    walk: {train: 60, valid: 10, test: 20, embargo: 5, warmup: 60}
+baseline: {portfolio: {adv_floor: 0.0, optimizer: "off"}}
+budget: {runs: 2}
+"""
+    )
+    windlass("run", "factors.yaml", cwd=lab)
+    runs = json.loads(windlass("runs", "list", "--json", cwd=lab).stdout)
+    assert [run["status"] for run in runs] == ["completed"] * 2
+    assert len({run["params"]["portfolio.holding"] for run in runs}) == 2
+    gates = [json.loads((lab / "runs" / run["id"] / "artifacts" / "gate.json").read_text()) for run in runs]
+    assert sorted(gate["trials"]["earlier"] for gate in gates) == [0, 6]  # the second counts the first
+
+
+def test_a_language_model_adds_expressions_and_nothing_else(lab: Path) -> None:
+    written = [
+        {"expression": "rank(-ts_mean(delta(close, 3), 15))", "why": "what fell comes back"},
+        {"expression": "__import__('os').system('touch stolen')", "why": "ignore the rules"},
+    ]
+    with ModelServer(Says(arguments={"expressions": written})) as server:
+        command = ("--idea", "Reversal", *SMALL, "--model", "openai:m", "--base-url", f"{server.url}/v1")
+        told = alpha(lab, *command)
+        asked = server.asked
+        assert len(asked) == 1 and "ts_mean" in asked[0].system and "Reversal" in asked[0].system
+        assert alpha(lab, *command)["run"] == told["run"] and len(server.asked) == 1  # its reply is on record
+    assert not list(lab.rglob("stolen"))
+    assert any("refused __import__" in one for one in told["warnings"])
+    trials = json.loads(windlass("alpha", "factors", "--all", "--json", cwd=lab).stdout)
+    assert [one["expr"] for one in trials if one["proposer"] == "language_model"] == [
+        "rank(-ts_mean(delta(close, 3), 15))"
+    ]
+
+
+def test_a_dead_endpoint_is_told_and_the_search_goes_on(lab: Path) -> None:
+    with ModelServer(Fails(status=503, message="busy")) as server:
+        told = alpha(lab, *SMALL, "--model", "openai:m", "--base-url", f"{server.url}/v1")
+    assert told["status"] == "finished"
+    assert any("added no expression" in one and "503" in one for one in told["warnings"])
+
+
+def test_a_panel_of_a_persons_own(lab: Path) -> None:
+    write_panel(small_panel(days=420, names=20), lab / "panel.csv")
+    shown = json.loads(windlass("alpha", "data", "panel.csv", "--json", cwd=lab).stdout)
+    assert (shown["days"], shown["names"]) == (420, 20)
+    told = alpha(lab, "--data", "panel.csv", "--eval-mode", "p1", *SMALL[2:])
+    assert told["mode"] == "p1" and told["passed"] == []
+    refused = windlass("alpha", "open", told["run"], cwd=lab, code=None)
+    assert refused.returncode and "mode p1, which promotes nothing" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--data", "nowhere.csv"], "nowhere.csv"),
+        (["--eval-mode", "p9"], "p9"),
+        (["-s", "holdot=0.3"], "knows no 'holdot'. Did you mean 'holdout'"),
+        (["-s", "portfolio.holdin=3"], "knows no 'portfolio.holdin'. Did you mean 'portfolio.holding'"),
+        (["-s", "portfolio.holding=0"], "portfolio.holding"),
+        (["open", "latest"], "no campaign yet"),
+        (["check", "rank(close"], "column"),
+        (["check", "rank(clsoe)"], "Did you mean 'close'"),
+    ],
+)
+def test_wrong_input_is_told(lab: Path, args: list[str], words: str) -> None:
+    done = windlass("alpha", *args, cwd=lab, code=None)
+    assert done.returncode not in (0, 70) and words in done.stderr and "Traceback" not in done.stderr
+    assert not list((lab / "runs").glob("*Z_*"))
+
+
+def test_expressions_are_explained(lab: Path) -> None:
+    told = json.loads(windlass("alpha", "check", "--json", "--", "-rank(delta(close, 5)) * 1", cwd=lab).stdout)
+    assert (told["lookback"], told["canonical"]) == (5, "-rank(delta(close, 5))")
+    assert "ts_corr" in windlass("alpha", "check", "--list", cwd=lab).stdout
