@@ -1,5 +1,5 @@
-"""The demonstrations behind ``make demo``, ``demo-rlvr``, ``demo-orpo`` and ``demo-alpha``: commands that a person could
-type, run one after the other in a new lab. ``python examples/demo.py [main|rlvr|orpo|alpha]``."""
+"""The demonstrations behind ``make demo``, ``demo-rlvr``, ``demo-orpo`` and ``demo-alpha``: commands that a person
+could type, run one after the other in a new lab. ``python examples/demo.py [main|rlvr|orpo|alpha]``."""
 
 from __future__ import annotations
 

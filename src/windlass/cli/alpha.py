@@ -181,9 +181,11 @@ def selftest(
     data: DataOption = None,
     sectors: SectorsOption = None,
     membership: MembershipOption = None,
-    nulls: Annotated[int, typer.Option("--nulls", min=1, help="Campaigns on panels without any signal.")] = 40,
-    planted: Annotated[int, typer.Option("--planted", min=0, help="Campaigns at each planted level.")] = 20,
-    candidates: Annotated[int, typer.Option("--candidates", min=10, help="Of each campaign.")] = 60,
+    nulls: Annotated[
+        int, typer.Option("--nulls", min=1, help="Campaigns on each of two kinds of panels without any signal.")
+    ] = 50,
+    planted: Annotated[int, typer.Option("--planted", min=0, help="Campaigns at each of two planted levels.")] = 20,
+    candidates: Annotated[int, typer.Option("--candidates", min=10, help="Of each campaign.")] = 100,
     processes: Annotated[int, typer.Option("--processes", min=1, help="At a time.")] = 1,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     lab: LabOption = None,
@@ -192,7 +194,8 @@ def selftest(
     """Measure the gate's error rates: whole campaigns on null panels and on panels with a planted signal.
 
     A null panel has its future returns exchanged in blocks of 20 days, which cuts every signal from what it should
-    predict. Takes about three seconds for each campaign of 60 candidates; Ctrl-C cancels.
+    predict; in a planted one a slow factor really works, at an information coefficient of 0.010 or 0.015 a day. A
+    campaign of 100 candidates takes about four seconds. Ctrl-C cancels; `windlass runs resume RUN` goes on.
 
     [bold]Examples[/bold]
 
@@ -205,9 +208,10 @@ def selftest(
     files = {"data": data, "sectors": sectors, "membership": membership}
     options: dict[str, Any] = {name: str(path.resolve()) for name, path in files.items() if path is not None}
     options["candidates"] = candidates
-    config = {"workload": options, "nulls": nulls, "planted": planted, "processes": processes}
+    settings = {"nulls": nulls, "planted": planted, "processes": processes}
     with Lab(lab) as opened, Progress("campaigns") as progress:
-        run = measure(opened, config, seed, lambda done: progress(done, nulls + 2 * planted))
+        whole = 2 * (nulls + planted)
+        run = measure(opened, options, settings, seed, lambda done: progress(done, whole))
         found = opened.folder(run.id).artifacts / "selftest.json"
         if not found.is_file():
             why = run.failure.message if run.failure else str(run.status)

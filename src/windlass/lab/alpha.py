@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from windlass.loop.driver import Event, Pause
 
 OPENING = "windlass.workloads.alpha.opening:open_holdout"
-SELFTEST = "windlass.workloads.alpha.selftest:run"
+SELFTEST = "windlass.workloads.alpha.calibration:measure_gate"
 SUGGESTIONS = 20  #: expressions that a language model is asked for
 
 
@@ -237,14 +237,25 @@ def find_campaign(lab: Lab, reference: str) -> tuple[RunRecord, CampaignReport]:
     return run, report
 
 
-def selftest(lab: Lab, config: Mapping[str, Any], seed: int, on_campaign: Callable[[int], None]) -> RunRecord:
-    """Measure the gate's error rates on null and planted panels, as a run of its own; tells how many are done."""
-    spec = _alone("alpha-selftest", SELFTEST, config, {}, seed)
+def selftest(
+    lab: Lab,
+    options: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    seed: int,
+    on_campaign: Callable[[int], None],
+) -> RunRecord:
+    """Measure the gate's error rates on null and planted panels, as a run of its own; tells how many are done.
+
+    Raises StudyError for wrong options, DataError for a panel that cannot be read.
+    """
     from windlass.runs.reader import read_metric
 
+    config = {**settings, "workload": workload("alpha").options(options, Path.cwd())}
+    spec = _alone("alpha-selftest", SELFTEST, config, {}, seed)
+
     def look() -> None:
-        steps = read_metric(RunFolder(lab.runs_root / spec.id), "campaigns")[2]
-        on_campaign(int(steps[-1]) if len(steps) else 0)
+        values = read_metric(RunFolder(lab.runs_root / spec.id), "campaigns")[2]
+        on_campaign(int(values[-1]) if len(values) else 0)
 
     return lab.run_alone(spec, look)
 

@@ -24,7 +24,7 @@ from windlass.workloads.alpha.evaluation.measures import sharpe
 from windlass.workloads.alpha.gate.verdict import COSTS, Sealed, Verdict, final
 from windlass.workloads.alpha.language.parse import parse
 from windlass.workloads.alpha.run import prepared, refuse_changed_data, replayed_bytes
-from windlass.workloads.alpha.spec import Config, Opening
+from windlass.workloads.alpha.spec import Opening
 
 if TYPE_CHECKING:
     from windlass.runs.sdk import Run
@@ -36,7 +36,7 @@ def open_holdout(config: Mapping[str, Any], run: Run) -> dict[str, float]:
     Raises DataError where the campaign's files are gone or the panel is another one.
     """
     asked = read(Opening, config, "config")
-    settings = Config(workload=asked.workload, search=asked.search, portfolio=asked.portfolio, costs=asked.costs)
+    settings = asked.settings
     refuse_changed_data(config["workload"], run)
     left = RunFolder(run.path.parent / asked.campaign).artifacts
     before, factors = read_json(left / reporting.GATE_FILE), read_json(left / reporting.SOTA_FILE)

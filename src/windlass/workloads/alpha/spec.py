@@ -110,16 +110,26 @@ class Config(Strict):
     portfolio: Portfolio = Portfolio()
     costs: Costs = Costs()
 
+    @property
+    def settings(self) -> Config:
+        """The campaign's part of a config that has more."""
+        return Config(workload=self.workload, search=self.search, portfolio=self.portfolio, costs=self.costs)
 
-class Opening(Strict):
+
+class Opening(Config):
     """The config of a run that opens the holdout of a campaign."""
 
     campaign: str  #: run id
-    workload: Options
-    search: Search = Search()
-    portfolio: Portfolio = Portfolio()
-    costs: Costs = Costs()
     top: Count = 5  #: of the provisional ones, in the order of their dev t; the best alone where there is none
+
+
+class Selftest(Config):
+    """The config of a run that measures the gate's error rates."""
+
+    nulls: Count = 200  #: campaigns of each of two kinds of null panels
+    planted: int = Field(default=50, ge=0)  #: campaigns at each level
+    levels: tuple[float, ...] = (0.010, 0.015)  #: mean daily information coefficients
+    processes: int = Field(default=1, ge=1, le=64)
 
 
 def read_config(config: Mapping[str, Any]) -> Config:
