@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 import yaml
 
+from windlass.lab import Lab
+
 SOURCE = Path(__file__).parent.parent / "src"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SOURCE), "NO_COLOR": "1", "COLUMNS": "160"}
 ARGV = [sys.executable, "-m", "windlass"]
@@ -37,7 +39,7 @@ def start_windlass(*args: str, cwd: Path) -> subprocess.Popen[str]:
 
 def make_lab(folder: Path, study: dict[str, Any]) -> Path:
     """A lab in ``folder`` with ``study.yaml`` in it."""
-    windlass("init", str(folder), cwd=folder.parent)
+    Lab.create(folder)
     (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     return folder
 

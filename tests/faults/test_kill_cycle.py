@@ -13,6 +13,8 @@ import pytest
 
 from processes import ENVIRONMENT, make_lab, processes_of, until, windlass
 from trainers import quadratic_study
+from windlass.lab import Lab
+from windlass.records.run import Status
 
 #: run by a process of its own: the named step's ``time``-th call kills the process, before or after it is done
 KILLER = """
@@ -65,7 +67,7 @@ def configs(lab: Path) -> list[tuple[int, str]]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str]]:
     folder = tmp_path_factory.mktemp("undisturbed")
-    lab = make_lab(folder / "lab", quadratic_study(folder, budget={"runs": 8}))
+    lab = make_lab(folder / "lab", quadratic_study(folder, budget={"runs": 6}))
     windlass("run", "study.yaml", cwd=lab)
     return configs(lab)
 
@@ -74,13 +76,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str
 def test_no_decision_is_lost_or_made_twice(
     tmp_path: Path, undisturbed: list[tuple[int, str]], step: str, moment: str, time: int
 ) -> None:
-    lab = make_lab(tmp_path / "lab", quadratic_study(tmp_path, budget={"runs": 8}))
+    lab = make_lab(tmp_path / "lab", quadratic_study(tmp_path, budget={"runs": 6}))
     killed_at(lab, step, moment, time)
     windlass("run", "study.yaml", cwd=lab)
     assert configs(lab) == undisturbed
-    runs = json.loads(windlass("runs", "list", "--json", cwd=lab).stdout)
-    assert sorted(run["number"] for run in runs) == [number for number, _ in undisturbed]
-    assert {run["status"] for run in runs} == {"completed"}
+    with Lab(lab) as opened:
+        runs = opened.runs()
+    assert sorted(run.number or 0 for run in runs) == [number for number, _ in undisturbed]
+    assert {run.status for run in runs} == {Status.COMPLETED}
     until(lambda: not processes_of(lab))
 
 

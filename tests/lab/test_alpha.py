@@ -37,20 +37,18 @@ def folder_of(lab: Path, told: dict[str, Any]) -> RunFolder:
 
 
 def test_from_an_idea_to_an_opened_holdout(lab: Path) -> None:
-    first = windlass("alpha", "--idea", "Momentum + liquidity", *SMALL, cwd=lab)
+    command = ("alpha", "--idea", "Momentum + liquidity", *SMALL)
+    first = windlass(*command, cwd=lab)
     assert "after 24 trials (12 portfolios, bought or sold)" in first.stdout.replace("\n", " ")
     assert "The holdout is sealed" in first.stderr
-    told = alpha(lab, "--idea", "Momentum + liquidity", *SMALL)
+    same = windlass(*command, "--json", cwd=lab)
+    told = json.loads(same.stdout)
+    assert "was done before: nothing ran" in same.stderr and len(list((lab / "runs").glob("*Z_*"))) == 1
     assert told["status"] == "finished" and told["trials"]["this_run"] == 12
     folder = folder_of(lab, told)
-    assert "was done before: nothing ran" in windlass("alpha", "--idea", "Momentum + liquidity", *SMALL, cwd=lab).stderr
-    assert len(list((lab / "runs").glob("*Z_*"))) == 1
     page, report = (folder.path / "report.html").read_text(), folder.report_file.read_text()
-    assert (
-        "Alpha research report" in page
-        and "## Verdict" in report
-        and "Alpha research:" in folder.summary_file.read_text()
-    )
+    assert "Alpha research report" in page and "## Verdict" in report
+    assert "Alpha research:" in folder.summary_file.read_text()
 
     replayed = windlass("runs", "replay", told["run"], cwd=lab)
     assert "bit-equal" in replayed.stdout
@@ -60,12 +58,10 @@ def test_from_an_idea_to_an_opened_holdout(lab: Path) -> None:
     opened = alpha(lab, "open", told["run"])
     assert opened["gate"]["holdout"]["opened"] == 1
     assert "Opened holdout" in (lab / "runs" / opened["run"] / "report.html").read_text()
-    entries = json.loads(windlass("alpha", "factors", "--json", cwd=lab).stdout)
-    assert [one["event"] for one in entries if one["event"] != "provisional"] == ["opened", entries[-1]["event"]]
-    assert entries[-1]["event"] in ("refused", "promoted")
-    everything = json.loads(windlass("alpha", "factors", "--all", "--json", cwd=lab).stdout)
-    assert sum(one["event"] == "trial" for one in everything) == 24  # of the campaign and of its replay
-    assert "was opened 1 times" in windlass("alpha", "--idea", "Reversal", *SMALL, cwd=lab).stderr
+    entries = json.loads(windlass("alpha", "factors", "--all", "--json", cwd=lab).stdout)
+    events = [one["event"] for one in entries]
+    assert events.count("trial") == 24 and events.count("opened") == 1  # trials of the campaign and of its replay
+    assert events[-1] in ("refused", "promoted")
 
 
 def test_killed_in_the_middle_it_goes_on_to_the_same_verdict(tmp_path: Path) -> None:
@@ -119,7 +115,17 @@ def test_a_language_model_adds_expressions_and_nothing_else(lab: Path) -> None:
         {"expression": "__import__('os').system('touch stolen')", "why": "ignore the rules"},
     ]
     with ModelServer(Says(arguments={"expressions": written})) as server:
-        command = ("--idea", "Reversal", *SMALL, "--model", "openai:m", "--base-url", f"{server.url}/v1")
+        command = (
+            "--idea",
+            "Reversal",
+            *SMALL,
+            "--eval-mode",
+            "p0",
+            "--model",
+            "openai:m",
+            "--base-url",
+            f"{server.url}/v1",
+        )
         told = alpha(lab, *command)
         asked = server.asked
         assert len(asked) == 1 and "ts_mean" in asked[0].system and "Reversal" in asked[0].system
@@ -134,7 +140,7 @@ def test_a_language_model_adds_expressions_and_nothing_else(lab: Path) -> None:
 
 def test_a_dead_endpoint_is_told_and_the_search_goes_on(lab: Path) -> None:
     with ModelServer(Fails(status=503, message="busy")) as server:
-        told = alpha(lab, *SMALL, "--model", "openai:m", "--base-url", f"{server.url}/v1")
+        told = alpha(lab, *SMALL, "--eval-mode", "p0", "--model", "openai:m", "--base-url", f"{server.url}/v1")
     assert told["status"] == "finished"
     assert any("added no expression" in one and "503" in one for one in told["warnings"])
 

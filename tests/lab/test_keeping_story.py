@@ -9,41 +9,38 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 STORY = Path(__file__).parents[2] / "examples" / "keeping" / "story" / "story.py"
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    folder = tmp_path_factory.mktemp("story")
+def test_the_story(tmp_path: Path) -> None:
+    """One test, since the story takes half a minute and workers would each tell it anew."""
     ended = subprocess.run(
-        [sys.executable, STORY, folder], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300
+        [sys.executable, STORY, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300
     )
     assert ended.returncode == 0, ended.stdout
-    return folder, ended.stdout
+    the_gate_lets_three_serve_leaves_one_open_and_refuses_one(ended.stdout)
+    the_canary_grows_and_goes_back_by_itself(ended.stdout)
+    the_champion_went_back_and_forward_again(tmp_path)
+    the_log_is_sound_and_the_flipped_byte_is_named(tmp_path, ended.stdout)
 
 
 def rulings(text: str) -> list[str]:
     return re.findall(r"^  (promote|keep|inconclusive) [0-9a-f]{12} for reader", text, re.MULTILINE)
 
 
-def test_the_gate_lets_three_serve_leaves_one_open_and_refuses_one(told: tuple[Path, str]) -> None:
-    text = told[1]
+def the_gate_lets_three_serve_leaves_one_open_and_refuses_one(text: str) -> None:
     assert rulings(text) == ["promote", "promote", "promote", "inconclusive", "keep", "promote"]
     assert "fails in operations on 'heldout' (guard)" in text
     assert re.search(r"\d+ more examples of 'heldout'", text)
 
 
-def test_the_canary_grows_and_goes_back_by_itself(told: tuple[Path, str]) -> None:
-    text = told[1]
+def the_canary_grows_and_goes_back_by_itself(text: str) -> None:
     grew = re.search(r"after \d+ scans: (\w+) is canary of reader, 50 % of keys", text)
     assert grew is not None
     assert f"{grew[1]} is rolled back from reader" in text
 
 
-def test_the_champion_went_back_and_forward_again(told: tuple[Path, str]) -> None:
-    folder, _ = told
+def the_champion_went_back_and_forward_again(folder: Path) -> None:
     entries = [json.loads(line) for line in (folder / "lab" / "registry.jsonl").read_text().splitlines()]
     promoted = [entry["body"]["checkpoint"] for entry in entries if entry["kind"] == "promoted"]
     first, second, third = promoted[:3]
@@ -55,8 +52,7 @@ def test_the_champion_went_back_and_forward_again(told: tuple[Path, str]) -> Non
     assert Counter(entry["kind"] for entry in entries)["stepped"] == 2 * 2 * 5
 
 
-def test_the_log_is_sound_and_the_flipped_byte_is_named(told: tuple[Path, str]) -> None:
-    folder, text = told
+def the_log_is_sound_and_the_flipped_byte_is_named(folder: Path, text: str) -> None:
     champion = json.loads((folder / "lab" / "deployments" / "reader.json").read_text())["checkpoint"]
     sound, _, after = text.partition("is flipped")
     assert "entries follow one another" in sound

@@ -5,11 +5,12 @@ Only the returns that its portfolios earn are others:
 
 * **null**: the days of the forward returns are permuted in blocks of ``BLOCK`` days. That cuts every link between
   signal and return, and leaves cross-correlation, fat tails, and clusters of volatility within a block. In
-  ``null, tilts kept`` each name keeps its mean return over the panel, so that a portfolio that always holds the same
-  names may earn something on the holdout too; in ``null, tilts removed`` it does not.
-* **planted**: a null with its tilts kept, and in it one slow factor of the campaign's own first generation that works:
-  on each day k times that factor's base weights are added to the returns. k is what raises the mean daily correlation
-  of these weights with the returns, the information coefficient of what is held, by the level.
+  ``null, tilts removed`` each name's mean return over the panel is taken off first: nothing can be earned but by luck.
+  In ``null, tilts kept`` it stays, the same on all days. That is a hard one: it is in past prices too, so that what
+  rose before goes on rising, and to hold the same names for ever earns something on the holdout as well.
+* **planted**: a null with its tilts removed, and in it one slow factor of the campaign's own first generation that
+  works: on each day k times that factor's base weights are added to the returns. k is what raises the mean daily
+  correlation of these weights with the returns, the information coefficient of what is held, by the level.
 
 So the costs that a factor pays, the names that it may hold and how fast it turns over are those of the real panel.
 """
@@ -209,7 +210,7 @@ class Bench:
             [self.seed, STREAM, KINDS.index(case.kind), round(case.level * 1e6), case.number]
         )
         run_seed = int(random.integers(2**32))
-        forward = permuted(self.market.forward, random, tilts=case.kind != "null, tilts removed")
+        forward = permuted(self.market.forward, random, tilts=case.kind == "null, tilts kept")
         plant = None
         if case.kind == "planted":
             plant = self._factor(run_seed, random)
