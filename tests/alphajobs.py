@@ -48,7 +48,8 @@ def opened(root: Path, number: int, campaign: RunFolder, **more: Any) -> RunFold
     before = campaign.spec()
     spec = spec_of(number, {**before.config, "campaign": campaign.id}, before.seed, **more)
     folder = RunFolder(root / spec.id)
-    folder.create(spec)
+    if not folder.path.exists():
+        folder.create(spec)
     run = attach(folder)
     run.finish(open_holdout(spec.config, run))
     return folder

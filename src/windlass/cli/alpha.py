@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,13 +20,10 @@ from windlass.records.decision import StudyStatus
 
 if TYPE_CHECKING:
     from windlass.lab import Event
+    from windlass.records.deciding import LanguageModel
     from windlass.report.alpha import CampaignReport
 
-app = typer.Typer(
-    invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Factor research: search expressions for an idea, evaluate them honestly, judge them by all trials.",
-)
+app = typer.Typer(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 
 #: options that are arguments of the command, and that --set therefore does not take
 GIVEN = {"idea", "data", "sectors", "membership", "borrow", "mode", "candidates", "top_k"}
@@ -83,14 +81,14 @@ def alpha(
       windlass alpha --idea "Momentum + liquidity"
       windlass alpha --idea "Reversal" --data panel.parquet --sectors sectors.csv --membership index.csv
       windlass alpha --idea "Volume" --data panel.csv --eval-mode p1 -s portfolio.holding=10 -s holdout=0.25
+      windlass alpha --idea "Gap" -s 'synthetic={"names": 300, "ic": 0.02, "seed": 1}' -s portfolio.weighting=rank
       windlass alpha --idea "Value of range" --model openai:qwen3 --base-url http://127.0.0.1:8000/v1
     """
     if context.invoked_subcommand is not None:
         return
     from windlass.cli.live import Live
     from windlass.lab import Lab, Pause, Stopped
-    from windlass.lab.alpha import AlphaOrder, option_names, parameter_names, research
-    from windlass.records.deciding import LanguageModel
+    from windlass.lab.alpha import AlphaOrder, option_names, parameter_names, research, tried
 
     values = named_values(given or ())
     own = option_names() - GIVEN
@@ -106,12 +104,19 @@ def alpha(
         runs=runs,
         concurrent=concurrent,
         seed=seed,
-        model=LanguageModel(model=model, base_url=base_url, api_key=api_key) if model else None,
+        model=_language_model(model, base_url, api_key),
         knows_until=knows_until,
     )
+    if knows_until:
+        try:
+            date.fromisoformat(knows_until)
+        except ValueError:
+            raise WindlassError(
+                f"--knows-until takes a date, not {knows_until!r}", "As in: --knows-until 2024-06-30"
+            ) from None
     pause = Pause()
     with Lab(lab) as opened:
-        show = Live(opened, as_json=False)
+        show = Live(opened, as_json=False, detail=lambda run: tried(opened, run))
         idle = True
 
         def tell(event: Event) -> None:
@@ -134,7 +139,7 @@ def alpha(
         print(json.dumps(outcome.line(), ensure_ascii=False), flush=True)
     elif outcome.report is not None and outcome.run is not None:
         _show(outcome.report, outcome.run.id)
-    if outcome.record.status is StudyStatus.PAUSED:
+    if outcome.record.status is StudyStatus.PAUSED and len(outcome.runs) < runs + (outcome.run is None):
         say("Paused; the same command goes on.")
         raise typer.Exit(130)
     if outcome.run is None:
@@ -145,17 +150,38 @@ def alpha(
     say(f"[dim]report: {escape(str(outcome.folder / 'report.html'))}[/]", markup=True)
 
 
+def _language_model(model: str | None, base_url: str | None, api_key: str | None) -> LanguageModel | None:
+    """Raises WindlassError for a name that says no provider."""
+    from pydantic import ValidationError
+
+    from windlass.records.deciding import LanguageModel
+
+    if model is None:
+        return None
+    try:
+        return LanguageModel(model=model, base_url=base_url, api_key=api_key)
+    except ValidationError as error:
+        what = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise WindlassError(
+            f"--model: {what}, not {model!r}", "For example: --model openai:qwen3 --base-url URL"
+        ) from None
+
+
 @app.command("open")
 def open_(
     campaign: Annotated[str, typer.Argument(metavar="RUN", help="A campaign's run, its study's name, or 'latest'.")],
     top: Annotated[int | None, typer.Option("--top", min=1, help="At most so many of the provisional ones; 5.")] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Even where this campaign was opened before; it counts.")
+    ] = False,
     lab: LabOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Open the holdout: judge what a campaign found on the days it never saw.
 
     Every opening is entered in the registry of factors before anything is computed, and counted in every later report
-    on the same data: a holdout that is looked at again and again says less each time.
+    on the same prices: a holdout that is looked at again and again says less each time. What is provisional is judged
+    in turn, up to the first that fails; where nothing is, the best in sample is shown and cannot be promoted.
 
     [bold]Examples[/bold]
 
@@ -163,16 +189,17 @@ def open_(
       windlass alpha open alpha-1f0c9b2a44 --json
     """
     from windlass.lab import Lab
-    from windlass.lab.alpha import find_campaign, open_holdout
+    from windlass.lab.alpha import open_holdout
 
     with Lab(lab) as opened:
-        run, _ = find_campaign(opened, campaign)
-        ended, told = open_holdout(opened, run.id, top=top)
+        ended, told, new = open_holdout(opened, campaign, top=top, again=again)
         folder = opened.runs_root / ended.id
     if as_json:
         print(json.dumps({"run": ended.id, "gate": told.gate}, ensure_ascii=False))
     else:
         _show(told, ended.id)
+    if not new:
+        say("It was opened before: nothing was looked at. --again looks once more, and counts.")
     say(f"[dim]report: {escape(str(folder / 'report.html'))}[/]", markup=True)
 
 
@@ -263,21 +290,20 @@ def factors(
     for column in ("event", "run", "factor", "grade", "words"):
         shown.add_column(column)
     for one in found:
-        what = one.get("expr") or one.get("hash") or ", ".join(one.get("hashes", ()))
         words = one.get("reasons") or one.get("proposer") or ""
         shown.add_row(
             str(one.get("event")),
             str(one.get("run", "")),
-            str(what),
+            escape("; ".join(one["expressions"])),
             str(one.get("grade", "")),
-            words if isinstance(words, str) else "; ".join(words),
+            escape(words if isinstance(words, str) else "; ".join(words)),
         )
     out_table(shown)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
 def check(
-    expression: Annotated[str, typer.Argument(help="In quotes.")] = "",
+    expression: Annotated[str | None, typer.Argument(help="In quotes.")] = None,
     listing: Annotated[bool, typer.Option("--list", help="All operators, with their rules.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -290,7 +316,7 @@ def check(
     """
     from windlass.lab.alpha import explain_expression, operators
 
-    if listing or not expression:
+    if listing or expression is None:
         rows = operators()
         if as_json:
             json_out([dict(zip(("name", "signature", "rule"), row, strict=True)) for row in rows])
@@ -335,10 +361,16 @@ def data_(
         json_out(manifest)
         return
     for name, value in manifest.items():
-        if not isinstance(value, (dict, list)):
-            out(f"{name.replace('_', ' '):24} {value}")
-        elif value:
-            out(f"{name.replace('_', ' '):24} {json.dumps(value, ensure_ascii=False, default=str)[:300]}")
+        lines = value if isinstance(value, (list, tuple)) else [value]
+        for number, line in enumerate(lines):
+            out(f"{'' if number else name.replace('_', ' '):24} {_words(line)}")
+
+
+def _words(value: Any) -> str:
+    """A value of the manifest in a line: ``date 2015-07-01, name BAX, move -0.451``."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_words(one)}" for name, one in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _show(report: CampaignReport, run: str) -> None:
@@ -346,7 +378,16 @@ def _show(report: CampaignReport, run: str) -> None:
     gate = report.gate
     out(gate["words"])
     shown = Table()
-    for column in ("alpha", "expression", "net IR", "gross IR", "rank IC", "max-t p", "verdict"):
+    where = "holdout " if report.is_opening else ""
+    for column in (
+        "alpha",
+        "expression",
+        f"{where}net IR",
+        f"{where}gross IR",
+        f"{where}rank IC",
+        "max-t p",
+        "verdict",
+    ):
         shown.add_column(column, justify="left" if column in ("alpha", "expression", "verdict") else "right")
     for row in report.holdout or report.top:
         shown.add_row(
@@ -362,7 +403,7 @@ def _show(report: CampaignReport, run: str) -> None:
     out_table(shown)
     if gate["mode"] == "p2" and not report.is_opening:
         count = gate["holdout"]["opened"]
-        state = f"was opened {count} times on this panel" if count else "is sealed"
+        state = f"was opened {'once' if count == 1 else f'{count} times'} on these prices" if count else "is sealed"
         say(f"[dim]The holdout {state}. To open it, which is counted: windlass alpha open {run}[/]", markup=True)
 
 

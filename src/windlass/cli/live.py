@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -141,8 +142,10 @@ def keeping_dict(event: Event) -> dict[str, Any] | None:
 class Live:
     """Shows a study being driven: a line an ended run, and on a terminal a status line below them."""
 
-    def __init__(self, lab: Lab, *, as_json: bool) -> None:
+    def __init__(self, lab: Lab, *, as_json: bool, detail: Callable[[RunRecord], str] | None = None) -> None:
+        """``detail`` says how far a run is that goes on, in a few words."""
         self._lab = lab
+        self._detail = detail
         self._json = as_json
         self._study: Study | None = None
         self._runs: dict[str, RunRecord] = {}
@@ -245,6 +248,8 @@ class Live:
         budget = f"/{self._study.budget.runs}" if self._study.budget.runs else ""
         ended = sum(counts[s] for s in Status if s.terminal)
         parts = [f"{self._study.name}: {ended}{budget} runs", f"{counts[Status.RUNNING]} running"]
+        if self._detail is not None:
+            parts += filter(None, (self._detail(run) for run in self._runs.values() if run.status is Status.RUNNING))
         if counts[Status.FAILED]:
             parts.append(f"{counts[Status.FAILED]} failed")
         if counts[Status.STOPPED]:

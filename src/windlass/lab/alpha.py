@@ -8,8 +8,10 @@ command finds what it did before, and goes on where it was interrupted.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,18 +31,18 @@ from windlass.runs.source import installed_digest
 from windlass.settings import secret
 from windlass.workloads import workload
 from windlass.workloads.alpha.ledger import LEDGER_FILE, Ledger, Trial, fields_of
-from windlass.workloads.alpha.spec import Options, read_config
+from windlass.workloads.alpha.spec import Options, read_config, read_options
 from windlass.workloads.alpha.spec import parameter_names as parameter_names
-from windlass.workloads.alpha.workload import FILES
+from windlass.workloads.alpha.workload import FILES, WORKLOAD
 
 if TYPE_CHECKING:
     from windlass.agents.expressions import Contribution
     from windlass.lab.lab import Lab
     from windlass.loop.driver import Event, Pause
 
-OPENING = "windlass.workloads.alpha.opening:open_holdout"
-SELFTEST = "windlass.workloads.alpha.calibration:measure_gate"
+OPENING, SELFTEST = WORKLOAD.further
 SUGGESTIONS = 20  #: expressions that a language model is asked for
+SUGGESTIONS_FOLDER = "suggestions"  #: in the lab: a file for what each of them wrote
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,33 +110,45 @@ def research(
 def prepare(lab: Lab, order: AlphaOrder) -> tuple[str, list[str]]:
     """Check what was asked for and write the study's file; the study's name, and what a person should know."""
     door = workload("alpha")
-    options = door.options(order.options, Path.cwd())
     door.check(order.parameters)
     try:
-        config = read_config({**_nested(order.parameters), "workload": options})
+        options = door.options(order.options, Path.cwd())
+        read_config({**_nested(order.parameters), "workload": options})
     except StudyError as error:
-        message = error.message.replace("config.workload.", "").replace("config.", "")
-        raise StudyError(message, "windlass alpha --help") from None
+        message = re.sub(r"(?m)^(trainer\.options|config\.workload|config)[.:] ?", "", error.message)
+        raise StudyError(message, error.next_step or "windlass alpha --help") from None
+    _check_expressions(options)
+    given, warnings = set(order.options), list[str]()
+    if order.model is not None:
+        written, warnings = _suggestions(lab, order, options)
+        options = door.options({**options, "expressions": [*options["expressions"], *written]}, Path.cwd())
+        given.add("expressions")
     identity = {
         "options": {name: value for name, value in options.items() if name not in FILES},
         "data": door.fingerprints(options),
         "parameters": dict(order.parameters),
         "runs": order.runs,
         "seed": order.seed,
-        "model": order.model.model if order.model else None,
         "code": digest([__version__, *map(installed_digest, door.code)]),
     }
     name = f"alpha-{digest(identity)[:10]}"
     folder = lab.study_folder(name)
     folder.mkdir(parents=True, exist_ok=True)
-    warnings: list[str] = []
-    given = {*order.options, *(["expressions"] if order.model else [])}
-    if order.model is not None:
-        written, warnings = _suggestions(folder / "suggestions.json", order, config.workload.idea)
-        options = door.options({**options, "expressions": [*options.get("expressions", ()), *written]}, folder)
     write_atomic(folder / "job.json", (json.dumps(identity, indent=1, sort_keys=True) + "\n").encode())
-    write_atomic(folder / "study.yaml", dump_yaml(_study(name, order, {key: options[key] for key in given})).encode())
+    study = _study(name, order, {key: options[key] for key in sorted(given)})
+    write_atomic(folder / "study.yaml", dump_yaml(study).encode())
     return name, warnings
+
+
+def _check_expressions(options: Mapping[str, Any]) -> None:
+    """Raises ExpressionError for what a person wrote, before anything runs; columns are checked by the job."""
+    from windlass.workloads.alpha.language.parse import ExpressionError, parse
+
+    for number, one in enumerate(options["expressions"]):
+        try:
+            parse(one["expression"], fields=[*options["columns"], "vwap", "cap"])
+        except ExpressionError as error:
+            raise StudyError(f"expressions[{number}]: {error.message}", error.next_step) from None
 
 
 def _study(name: str, order: AlphaOrder, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,16 +176,22 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def _suggestions(file: Path, order: AlphaOrder, idea: str) -> tuple[list[dict[str, str]], list[str]]:
-    """What a language model adds: asked once, and kept with the study, so that the same command asks nobody."""
+def _suggestions(lab: Lab, order: AlphaOrder, options: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+    """What a language model adds, and what a person should know of it.
+
+    It is asked once for an idea on a panel, and its reply kept, so that the same command asks nobody. An endpoint that
+    gave none is asked again the next time.
+    """
     assert order.model is not None
+    idea = str(options.get("idea", ""))
+    asked = digest([order.model.model, idea, workload("alpha").fingerprints(options)])
+    file = lab.path / SUGGESTIONS_FOLDER / f"{asked[:16]}.json"
     kept = read_json(file)
     if not isinstance(kept, dict):
-        said = _ask(order.model, idea)
-        today = datetime.now(UTC).date().isoformat()
+        said = _ask(order.model, idea, read_options(options))
         kept = {
             "model": order.model.model,
-            "at": today,
+            "at": datetime.now(UTC).date().isoformat(),
             "error": said.error,
             "refused": list(said.refused),
             "written": [one.model_dump() for one in said.written],
@@ -180,35 +200,43 @@ def _suggestions(file: Path, order: AlphaOrder, idea: str) -> tuple[list[dict[st
                 for one in said.exchanges
             ],
         }
-        write_atomic(file, (json.dumps(kept, indent=1, ensure_ascii=False) + "\n").encode())
+        if said.written:
+            file.parent.mkdir(exist_ok=True)
+            write_atomic(file, (json.dumps(kept, indent=1, ensure_ascii=False) + "\n").encode())
     warnings = [f"{kept['model']} added no expression: {kept['error']}"] if kept["error"] else []
     warnings += [f"{kept['model']}: refused {one}" for one in kept["refused"][:5]]
-    about = {"by": kept["model"], "at": kept["at"], "knows_until": order.knows_until}
+    about = {"by": kept["model"], "at": kept["at"], "knows_until": order.knows_until or None}
     return [{"expression": one["expression"], **about} for one in kept["written"]], warnings
 
 
-def _ask(section: LanguageModel, idea: str) -> Contribution:
+def _ask(section: LanguageModel, idea: str, options: Options) -> Contribution:
     from windlass.agents.endpoint import Endpoint
     from windlass.agents.expressions import ask, to_write
-    from windlass.workloads.alpha.language.operators import reference
     from windlass.workloads.alpha.language.parse import parse
+    from windlass.workloads.alpha.run import load_panel
+
+    panel, _ = load_panel(options)
+    columns = tuple(panel.fields)
 
     def fault(text: str) -> str:
         try:
-            parse(text)
+            parse(text, fields=columns)
         except WindlassError as error:
             return error.message
         return ""
 
-    rows = [" | ".join(row) for row in reference()]
-    fields = ["open, high, low, close, volume, vwap, returns, adv(days); group: sector"]
-    return ask(Endpoint(section, secret(section.key_variable)), to_write(idea, fields, rows, SUGGESTIONS), fault)
+    fields = [f"{', '.join([*columns, 'vwap', 'returns'])}, adv(days)", f"groups: {', '.join(panel.groups) or 'none'}"]
+    request = to_write(idea, fields, [" | ".join(row) for row in operators()], SUGGESTIONS)
+    return ask(Endpoint(section, secret(section.key_variable)), request, fault)
 
 
-def open_holdout(lab: Lab, campaign: str, *, top: int | None = None) -> tuple[RunRecord, CampaignReport]:
+def open_holdout(
+    lab: Lab, campaign: str, *, top: int | None = None, again: bool = False
+) -> tuple[RunRecord, CampaignReport, bool]:
     """Judge what a campaign found on the days it never saw, as a run of its own that the registry of factors counts.
 
-    Raises StateError for a run that is no completed campaign, JobError where the opening fails.
+    A campaign that was opened before is not looked at again, unless ``again``: the earlier opening is returned, and
+    False. Raises StateError for a run that is no completed campaign, JobError where the opening fails.
     """
     run, report = find_campaign(lab, campaign)
     if report.gate["mode"] != "p2":
@@ -216,21 +244,25 @@ def open_holdout(lab: Lab, campaign: str, *, top: int | None = None) -> tuple[Ru
             f"run {run.id} was evaluated in mode {report.gate['mode']}, which promotes nothing",
             "windlass alpha --eval-mode p2 ...",
         )
+    for one in lab.runs("status = 'completed'", order_by="created"):
+        if not again and one.lineage.get("opens") == run.id:
+            return one, _told(lab, one), False
     config = {**run.config, "campaign": run.id, **({"top": top} if top else {})}
     ended = lab.run_alone(_alone("alpha-opening", OPENING, config, {"opens": run.id}, run.seed))
-    return ended, _told(lab, ended)
+    return ended, _told(lab, ended), True
 
 
 def find_campaign(lab: Lab, reference: str) -> tuple[RunRecord, CampaignReport]:
     """A campaign's run by its id, a part of it, ``latest`` (of the campaigns) or the study's name."""
-    runs = [run for run in lab.runs("status = 'completed'") if "campaign" not in run.config]
+    runs = [run for run in lab.runs("status = 'completed'") if not {"opens", "replay_of"} & run.lineage.keys()]
     if reference == "latest":
         found = [run for run in runs if CampaignReport.read(RunFolder(lab.runs_root / run.id)) is not None][:1]
         if not found:
             raise NotFound("no campaign yet", 'windlass alpha --idea "Momentum + liquidity"')
         run = found[0]
     else:
-        run = next((one for one in runs if one.study == reference), None) or lab.get(reference)
+        named = any(record.name == reference for record in lab.studies())
+        run = (lab.best(reference) if named else None) or lab.get(reference)
     report = CampaignReport.read(RunFolder(lab.runs_root / run.id))
     if report is None or run.status is not Status.COMPLETED or "campaign" in run.config:
         raise StateError(f"run {run.id} is no completed campaign of factor research", "windlass runs list")
@@ -273,7 +305,7 @@ def _alone(name: str, function: str, config: Mapping[str, Any], lineage: Mapping
         seed=seed,
         limits=Limits(),
         data=workload("alpha").data(config["workload"]),
-        fingerprints=code_and_data((), function, config, Path.cwd()),
+        fingerprints=code_and_data((), workload("alpha").function, config, Path.cwd()),
         lineage=lineage,
     )
 
@@ -288,10 +320,30 @@ def _told(lab: Lab, run: RunRecord) -> CampaignReport:
     return report
 
 
+def tried(lab: Lab, run: RunRecord) -> str:
+    """How far a campaign is: ``120 of 200 expressions``."""
+    wanted = read_options(run.config["workload"]).candidates
+    try:
+        with (lab.runs_root / run.id / "journal.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 4096))
+            lines = file.read().splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        with suppress(ValueError, TypeError, KeyError):
+            return f"{int(json.loads(line)['step'])} of {wanted} expressions"
+    return ""
+
+
 def factors(lab: Lab, *, every: bool = False) -> list[dict[str, Any]]:
     """The entries of the registry of factors: what was promoted, refused and opened; with ``every``, all trials too."""
     entries = Ledger(lab.runs_root / LEDGER_FILE).read()
-    return [fields_of(one) for one in entries if every or not isinstance(one, Trial)]
+    texts = {one.hash: one.expr for one in entries if isinstance(one, Trial)}
+    told = [fields_of(one) for one in entries if every or not isinstance(one, Trial)]
+    for one in told:
+        hashes = one.get("hashes") or [one["hash"]]
+        one["expressions"] = [texts.get(name, name) for name in hashes]
+    return told
 
 
 def option_names() -> frozenset[str]:
@@ -317,7 +369,7 @@ def explain_expression(text: str) -> dict[str, Any]:
         "lookback": tree.lookback(node),
         "nodes": tree.size(node),
         "depth": tree.depth(node),
-        "unit": str(units.unit(node)),
+        "unit": units.unit(node).name,
         "warnings": units.lint(node),
     }
 

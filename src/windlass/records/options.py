@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -62,6 +62,8 @@ def _is_model(kind: Any) -> bool:
 def _fields(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
     """The keys of the model that lies at ``path``."""
     for step in path:
-        inner: Any = model.model_fields[str(step)].annotation
-        model = inner
+        if isinstance(step, int):
+            continue  # a place in a list; its model was taken with the list
+        inner: Any = model.model_fields[step].annotation
+        model = next((kind for kind in (inner, *get_args(inner)) if _is_model(kind)), model)
     return list(model.model_fields)

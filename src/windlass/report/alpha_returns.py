@@ -23,7 +23,8 @@ FIRM = 2.0  #: absolute t from which a mark is filled
 def returns(report: CampaignReport) -> Iterator[Block]:
     yield from paths(
         report.daily,
-        "Out-of-sample days of the walk-forward, the sign chosen on earlier days. Growth of the capital, compounded: "
+        "Test days of the walk-forward, the sign chosen on earlier days. The factors were chosen by their net ratio on "
+        "these days, so these are the best of many. Growth of the capital, compounded: "
         "net of all costs as lines, gross dotted; below, how far net lies under its peak so far.",
     )
 
@@ -153,7 +154,7 @@ def robustness(report: CampaignReport) -> Iterator[Block]:
     if paths_:
         yield Drawing(
             "Combinatorial purged cross-validation: net Sharpe of each path of held-out days; the bar is their median. "
-            "Paths on both sides of 0 mean that the period decides.",
+            "Only the sign is fitted: where every split chose the same one, all paths are one and the same.",
             partial(plots.draw_spread, paths_, "Cross-validated paths", "net Sharpe", "median"),
             small=True,
         )

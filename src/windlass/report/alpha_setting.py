@@ -96,7 +96,10 @@ def optimizer(report: CampaignReport) -> Iterator[Block]:
         return
     statuses = Counter(row.get("status", "") or "unknown" for row in rows)
     told = ", ".join(f"{count} {status}" for status, count in statuses.most_common())
-    yield Paragraph(f"{counted(len(rows), 'rebalance')} of the constrained portfolio: {told}.")
+    yield Paragraph(
+        f"{counted(len(rows), 'rebalance')} of the constrained portfolio: {told}. It follows factors that were"
+        " chosen on these very days, so its curve is what was wanted of it, and no evidence."
+    )
     yield from _binding(rows)
     widest = {name: np.nanmax(np.abs([real(row, name) for row in rows])) for name in EXPOSURES if rows[0].get(name)}
     if widest:

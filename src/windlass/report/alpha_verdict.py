@@ -38,6 +38,8 @@ EXPRESSION = 200  #: characters of one in running text
 CLAUSES: Mapping[str, tuple[str, str, Callable[[float], str]]] = {
     "max_t": ("max-t p over the search", "<", probability),
     "net": ("net Sharpe at twice the costs", ">", two),
+    "timing": ("t beyond a fixed basket", ">", two),
+    "unseen": ("trials that saw the holdout", "at most", plain),
     "correlation": ("likeness to what is kept", "<", two),
     "truncation": ("looks at no later day", "", two),
     "placebo": ("placebo p, for grade A", "<", probability),
@@ -113,6 +115,10 @@ def holdout_words(report: CampaignReport) -> str:
     holdout = _mapping(report.gate.get("holdout"))
     span = f"{holdout['first']} to {holdout['last']}" if {"first", "last"} <= holdout.keys() else "the last days"
     opened = int(holdout.get("opened") or 0)
+    if seen := int(holdout.get("searched") or 0):
+        return f"The holdout, {span}, was searched: {seen:,} trials of campaigns that sealed fewer days saw days of it."
+    if not opened and report.gate.get("overlaps"):
+        return f"The holdout, {span}, was opened by no run on these prices; see the other panels below."
     if not opened:
         return f"The holdout, {span}, is sealed: no run has opened it."
     if opened == 1:

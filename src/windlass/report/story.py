@@ -15,6 +15,7 @@ from windlass.report import sections_results as results
 from windlass.report.blocks import Block, Bullets, Code, Mono, Paragraph, RunId, Section, Table
 from windlass.report.study import StudyReport
 from windlass.report.words import between, outcome_words, range_words, region_words
+from windlass.runs.folder import RunFolder
 from windlass.runs.text import duration, number, one_line, percent, show, signed, size, when
 
 DECISIONS = 500
@@ -24,6 +25,7 @@ def story(report: StudyReport) -> list[Section]:
     """Sections with something to say, in reading order."""
     told = [
         Section("In short", list(_in_short(report))),
+        Section("Verdict of the best campaign", list(_campaign(report))),
         Section("Champion", list(_champion(report))),
         Section("Gate", list(keeping.gate(report.gate))),
         Section("How it went", list(results.course(report))),
@@ -44,6 +46,16 @@ def story(report: StudyReport) -> list[Section]:
         Section("Next", [Code("\n".join(next_commands(report)), "sh")]),
     ]
     return [section for section in told if section.blocks]
+
+
+def _campaign(report: StudyReport) -> Iterator[Block]:
+    """Of factor research: what may be believed of the best run; nothing of other workloads."""
+    if report.study.trainer.workload != "alpha" or not report.ranked:
+        return
+    from windlass.report.alpha import CampaignReport, alpha_headlines
+
+    if (found := CampaignReport.read(RunFolder(report.runs_root / report.ranked[0].id))) is not None:
+        yield Bullets(alpha_headlines(found))
 
 
 def counts_words(report: StudyReport) -> str:

@@ -60,10 +60,12 @@ def workload(name: str) -> Workload:
 
 
 def workload_of(function: str | None) -> Workload | None:
-    """The workload whose trainer a function is."""
+    """The workload whose trainer a function is, or another job of whose it is (``further``)."""
     found = [name for name, door in _DOORS.items() if function and function.startswith(door.removesuffix("workload"))]
     chosen = workload(found[0]) if found else None
-    return chosen if chosen is not None and chosen.function == function else None
+    if chosen is None or function not in (chosen.function, *getattr(chosen, "further", ())):
+        return None
+    return chosen
 
 
 def complete(study: Mapping[str, Any], folder: Path) -> dict[str, Any]:

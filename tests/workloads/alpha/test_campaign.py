@@ -16,9 +16,13 @@ from alphajobs import WALK, config_of, contents, gate_of, opened, ran, spec_of
 from alphapanels import write_panel
 from windlass.errors import DataError, StudyError
 from windlass.runs.folder import RunFolder
+from windlass.workloads.alpha import judging
 from windlass.workloads.alpha import run as job
 from windlass.workloads.alpha.artifacts import METRICS
 from windlass.workloads.alpha.campaign import Campaign
+from windlass.workloads.alpha.evaluation.backtest import evaluate
+from windlass.workloads.alpha.evaluation.market import Market
+from windlass.workloads.alpha.gate.hac import hac_t
 from windlass.workloads.alpha.ledger import LEDGER_FILE, Judged, Ledger, Opened, Trial
 from windlass.workloads.alpha.panel import Panel
 from windlass.workloads.alpha.synthetic import PLANTED, synthetic_panel
@@ -142,14 +146,14 @@ def test_a_campaign_that_is_killed_goes_on_to_the_same_bytes(
 def test_trials_of_earlier_runs_on_the_same_panel_count(tmp_path: Path) -> None:
     first = ran(tmp_path, spec_of(1, config_of()))
     second = ran(tmp_path, spec_of(2, config_of(), seed=5))
-    both = {one.hash for one in ledger(first).trials(gate_of(first)["data"])}
+    both = {one.hash for one in ledger(first).trials(gate_of(first)["market"])}
     trials = gate_of(second)["trials"]
     assert (trials["this_run"], trials["earlier"]) == (16, len(both) - 16)
-    assert trials["counted"] == 2 * len(both) and trials["evaluated_again"] == 0
+    assert trials["counted"] == 2 * len(both)
     shutil.rmtree(first.path)
     third = ran(tmp_path, spec_of(3, config_of(), seed=5))  # evaluates again what is gone
     assert gate_of(third)["trials"]["earlier"] == trials["earlier"]
-    assert gate_of(third)["trials"]["evaluated_again"] == trials["earlier"]
+    assert f"{trials['earlier']} earlier trials were evaluated again" in third.journal_file.read_text()
     assert gate_of(third)["max_t"] == gate_of(second)["max_t"]
 
 
@@ -207,6 +211,18 @@ def test_a_strong_signal_is_promoted_and_kept(strong: RunFolder) -> None:
     assert next(one for one in verdict["clauses"] if one["name"] == "correlation")["passed"] is False
 
 
+def test_what_a_fixed_basket_of_drifting_names_earns_is_no_timing() -> None:
+    config = job.read_config(config_of())
+    panel, _, times = job.prepared(config)
+    drift = np.linspace(-0.01, 0.01, len(panel.names))
+    noise = np.random.default_rng(0).normal(0, 0.02, panel.shape)
+    market = Market.of(panel, config).with_forward(noise + drift)
+    campaign = Campaign(panel, times, config, 0, market=market)
+    static = np.tile(np.arange(len(panel.names), dtype=float), (len(panel.dates), 1))
+    found = evaluate(static, market, times, config, keep_weights=True)
+    assert hac_t(found.base) > 5 and abs(judging._timing(campaign, found)) < 3
+
+
 def test_every_opening_is_entered_first_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = ran(tmp_path, spec_of(1, config_of({"candidates": 6})))
     assert gate_of(opened(tmp_path, 2, folder))["holdout"]["opened"] == 1
@@ -230,13 +246,83 @@ def test_every_opening_is_entered_first_and_counted(tmp_path: Path, monkeypatch:
     assert gate_of(later)["holdout"]["opened"] == 4
 
 
+def test_an_opening_that_is_killed_goes_on_as_the_same_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = ran(tmp_path, spec_of(1, config_of({"candidates": 6})))
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    for place in ("opening.evaluate", "opening.json_file"):
+        monkeypatch.setattr(f"windlass.workloads.alpha.{place}", broken)
+        with pytest.raises(Killed):
+            opened(tmp_path, 2, folder)
+        monkeypatch.undo()
+    assert gate_of(opened(tmp_path, 2, folder))["holdout"]["opened"] == 1
+    events = ledger(folder).read()
+    assert sum(isinstance(one, Opened) for one in events) == 1
+    assert sum(isinstance(one, Judged) and one.standing == "refused" for one in events) == 1
+
+
+def test_days_that_another_campaign_searched_are_no_holdout(strong: RunFolder, tmp_path: Path) -> None:
+    told = {**STRONG, "expressions": [{"expression": f"rank({PLANTED})"}]}
+    ran(tmp_path, spec_of(1, config_of({**STRONG, "candidates": 3, "holdout": 0.15})))
+    later = ran(tmp_path, spec_of(2, config_of(told)))
+    assert gate_of(later)["holdout"]["searched"] == 3 and gate_of(strong)["holdout"]["searched"] == 0
+    verdicts = gate_of(opened(tmp_path, 3, later))["verdicts"]
+    assert {one["grade"] for one in verdicts} == {"none"}
+    assert "3 trials of other campaigns saw days of this holdout" in verdicts[0]["words"]
+
+
+def test_another_column_does_not_start_the_count_anew(tmp_path: Path) -> None:
+    panel = synthetic_panel(30, 420, seed=3)
+    junk = Panel(
+        panel.dates,
+        panel.names,
+        {**panel.fields, "junk": panel.fields["close"] * 2},
+        {},
+        {},
+        panel.member,
+    )
+    told = []
+    for number, one in enumerate((panel, junk), start=1):
+        write_panel(one, tmp_path / f"{number}.parquet")
+        config = config_of({"data": str(tmp_path / f"{number}.parquet"), "candidates": 4})
+        told.append(gate_of(ran(tmp_path, spec_of(number, config, seed=number))))
+    assert told[0]["data"] != told[1]["data"] and told[0]["market"] == told[1]["market"]
+    assert told[1]["trials"]["earlier"] and told[1]["overlaps"] == []
+
+
+def test_what_was_promoted_since_counts_when_a_holdout_is_opened(tmp_path: Path) -> None:
+    told = [{"expression": f"rank(ts_mean({PLANTED}, {days}))"} for days in (2, 3)]
+    made = [
+        ran(tmp_path, spec_of(number, config_of({**STRONG, "candidates": 1, "expressions": [one]})))
+        for number, one in enumerate(told, start=1)
+    ]
+    first, second = (gate_of(opened(tmp_path, 2 + number, one))["verdicts"][0] for number, one in enumerate(made, 1))
+    assert first["grade"] in ("A", "B") and second["grade"] == "none"
+    assert "correlation" in second["words"]
+    shutil.rmtree(made[0].path)  # its series are made again
+    again = ran(tmp_path, spec_of(9, config_of({**STRONG, "candidates": 1, "expressions": [told[0]]}), seed=1))
+    assert gate_of(again)["verdicts"][0]["grade"] == "none"
+
+
+def test_a_campaign_whose_returns_come_out_otherwise_is_not_opened(tmp_path: Path) -> None:
+    folder = ran(tmp_path, spec_of(1, config_of({"candidates": 4})))
+    file = folder.artifacts / "trials.parquet"
+    frame = pl.read_parquet(file)
+    frame.with_columns(pl.exclude("date") * 1.5).write_parquet(file)
+    with pytest.raises(DataError, match="does not give the returns that the campaign left"):
+        opened(tmp_path, 2, folder)
+    assert not ledger(folder).openings(gate_of(folder)["market"])
+
+
 def test_the_holdout_of_another_panel_is_refused(tmp_path: Path) -> None:
     folder = ran(tmp_path, spec_of(1, config_of({"candidates": 4})))
     gate = gate_of(folder)
     (folder.artifacts / "gate.json").write_text(json.dumps({**gate, "data": "0" * 64}))
     with pytest.raises(DataError, match="the campaign was on 000000000000"):
         opened(tmp_path, 2, folder)
-    assert not ledger(folder).openings(gate["data"])
+    assert not ledger(folder).openings(gate["market"])
 
 
 # Bad input ------------------------------------------------------------------------------------------------------------
@@ -244,12 +330,18 @@ def test_the_holdout_of_another_panel_is_refused(tmp_path: Path) -> None:
 
 def test_expressions_of_a_model_that_may_have_seen_the_days_are_told(tmp_path: Path) -> None:
     written = {"expression": "rank(-delta(close, 5))", "by": "openai:m", "at": "2026-01-01"}
-    for number, until in enumerate(("2013-06-30", "2030-01-01", "")):
+    for number, until in enumerate(("2013-06-30", "2030-01-01", None)):
         said = {**written, "knows_until": until}
         folder = ran(tmp_path, spec_of(number, config_of({"candidates": 2, "expressions": [said]}), seed=number))
         notes = [line for line in folder.journal_file.read_text().splitlines() if "may have seen" in line]
         assert bool(notes) == (until != "2013-06-30")
         assert "language_model" in {row["proposer"] for row in rows(folder, "alpha_metrics.csv")}
+
+
+def test_what_a_model_wrote_for_another_panel_is_left_out(tmp_path: Path) -> None:
+    wrong = [{"expression": text, "by": "openai:m"} for text in ("rank(earnings)", "group_rank(close, continent)")]
+    folder = ran(tmp_path, spec_of(1, config_of({"candidates": 3, "expressions": wrong})))
+    assert folder.journal_file.read_text().count("is left out: ") == 2
 
 
 @pytest.mark.parametrize(
@@ -261,6 +353,7 @@ def test_expressions_of_a_model_that_may_have_seen_the_days_are_told(tmp_path: P
         ({"mode": "p3"}, StudyError, "p3"),
         ({"walk": {**WALK, "train": 252}}, DataError, "the panel has 420 days"),
         ({"sectors": "sectors.csv"}, StudyError, "goes with 'data'"),
+        ({"expressions": [{"expression": "rank(close)", "knows_until": "06/2024"}]}, StudyError, "knows_until"),
     ],
 )
 def test_wrong_options_are_told(tmp_path: Path, options: dict[str, Any], error: type[Exception], words: str) -> None:

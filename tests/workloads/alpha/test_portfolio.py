@@ -25,7 +25,7 @@ def config(mode: str = "p2", *, costs: dict[str, float] | None = None, **portfol
     return read_config(
         {
             "workload": {"mode": mode, "engine": "numpy"},
-            "portfolio": {"adv_floor": 0.0, "holding": 1, **portfolio},
+            "portfolio": {"adv_floor": 0.0, "holding": 1, "weighting": "rank", **portfolio},
             "costs": costs or {},
         }
     )
@@ -143,6 +143,21 @@ def test_a_target_is_dollar_neutral_of_size_one_or_nothing(kind: str, signal: Fl
         rows = zip(signal, market.tradable & np.isfinite(signal), strict=True)
         varied = np.array([len(np.unique(row[valid])) > 1 for row, valid in rows])
         assert (size[(count >= 10) & varied] > 0).all()
+
+
+def test_risk_weights_give_every_rank_the_same_risk() -> None:
+    market = Market.of(PANEL, config("p2", weighting="risk", neutralize=[]))
+    assert market.volatility is not None
+    signal = noise()
+    weights = target(signal, market)
+    row = 80
+    valid = market.tradable[row] & np.isfinite(signal[row]) & (market.volatility[row] > 0)
+    deviation = np.maximum(market.volatility[row], np.quantile(market.volatility[row, market.tradable[row]], 0.05))
+    risk = (weights[row] * deviation)[valid]  # of each name: its rank, but for one constant and one scale
+    order = np.argsort(signal[row, valid])
+    np.testing.assert_allclose(np.diff(risk[order], 2), 0, atol=1e-12)
+    assert np.diff(risk[order])[0] > 0 and abs(weights[row].sum()) < 1e-12
+    assert not weights[:10].any()  # no volatility is known yet
 
 
 def test_neutral_weights_are_the_residual_of_a_regression() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -36,8 +36,9 @@ def read(tmp_path: Path) -> Iterator[Callable[..., Loaded]]:
             return tmp_path / f"{name}.csv"
         return write_rows(table, tmp_path / f"{name}.parquet")
 
-    def read(data: pl.DataFrame | str, **others: pl.DataFrame | str) -> Loaded:
-        return read_panel(write("data", data), **{name: write(name, table) for name, table in others.items()})
+    def read(data: pl.DataFrame | str, columns: Sequence[str] = (), **others: pl.DataFrame | str) -> Loaded:
+        files = {name: write(name, table) for name, table in others.items()}
+        return read_panel(write("data", data), **files, columns=columns)
 
     yield read
 
@@ -109,10 +110,13 @@ def test_names_stay_text_and_unused_columns_are_said(read: Callable[..., Loaded]
         pl.lit(1).alias("p/e"),
     )
     for table in (rows, rows.write_csv()):
-        loaded = read(table)
+        loaded = read(table, columns=["eps_growth"])
         assert loaded.panel.names[0] == "000000"
         assert list(loaded.panel.fields) == ["open", "high", "low", "close", "volume", "eps_growth"]
         assert loaded.manifest.ignored == ("adj_close", "returns", "note", "p/e")
+        assert "eps_growth" in read(table).manifest.ignored  # whether it is a label, nobody but a person knows
+        with pytest.raises(DataError, match="Did you mean 'eps_growth'"):
+            read(table, columns=["eps_grwth"])
 
 
 def test_other_columns_become_fields_or_not_whatever_the_format(read: Callable[..., Loaded]) -> None:
@@ -123,7 +127,8 @@ def test_other_columns_become_fields_or_not_whatever_the_format(read: Callable[.
         exact=pl.col("volume").cast(pl.Decimal(20, 2)),
         wide=pl.lit(7, pl.Int8),
     )
-    one, other = read(rows), read(rows.write_csv())
+    asked = ["flag", "exact", "wide"]
+    one, other = read(rows, columns=asked), read(rows.write_csv(), columns=asked)
     assert one.panel.digest == other.panel.digest
     assert one.manifest.ignored == other.manifest.ignored == ("nothing", "when")
     assert {"flag", "exact", "wide"} < set(one.panel.fields)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from windlass.workloads.alpha.gate.verdict import (
+    COMMON_DAYS,
     COSTS,
     HOLDOUT_T,
     LIKENESS,
@@ -17,9 +18,11 @@ from windlass.workloads.alpha.gate.verdict import (
     Evidence,
     Sealed,
     Verdict,
+    alike_by_now,
     final,
     likeness,
     provisional,
+    searched,
     tried,
 )
 
@@ -31,7 +34,7 @@ def series(seed: int) -> np.ndarray:
 
 
 def evidence(name: str = "a", t: float = 4.0, seed: int = 0, **changes: object) -> Evidence:
-    good = Evidence(name, f"rank({name})", t, 0.01, 0.6, series(seed), True, 0.02)
+    good = Evidence(name, f"rank({name})", t, 0.01, 0.6, series(seed), 2.5, True, 0.02)
     return replace(good, **changes)
 
 
@@ -45,7 +48,7 @@ GOOD = Sealed(t=2.0, net_sharpe=0.4)
 def test_all_clauses_passed_is_provisional() -> None:
     verdict = one()
     assert verdict.grade == "provisional" and verdict.failed == ()
-    assert [c.name for c in verdict.clauses] == ["max_t", "net", "correlation", "truncation", "placebo"]
+    assert [c.name for c in verdict.clauses] == ["max_t", "net", "timing", "correlation", "truncation", "placebo"]
     assert "400 trials (200 portfolios, bought or sold)" in verdict.words
 
 
@@ -55,6 +58,8 @@ def test_all_clauses_passed_is_provisional() -> None:
         ({"maxt_p": 0.05}, "max_t"),
         ({"maxt_p": math.nan}, "max_t"),
         ({"net_sharpe": 0.0}, "net"),
+        ({"timing_t": 1.6}, "timing"),
+        ({"timing_t": math.nan}, "timing"),
         ({"net_sharpe": math.nan}, "net"),
         ({"truncation": False}, "truncation"),
     ],
@@ -86,8 +91,23 @@ def test_what_is_like_a_kept_one_is_refused_and_says_which() -> None:
     assert provisional([evidence(seed=9)], trials=5, kept=kept)[0].grade == "provisional"
 
 
-def test_one_that_is_kept_already_is_not_compared_with_itself() -> None:
-    assert provisional([evidence("a")], trials=5, kept={"a": series(0)})[0].grade == "provisional"
+def test_one_that_is_kept_already_is_like_itself() -> None:
+    assert provisional([evidence("a")], trials=5, kept={"a": series(0)})[0].failed == ("correlation",)
+
+
+def test_what_was_kept_since_is_looked_at_before_the_holdout() -> None:
+    verdict = one()
+    assert alike_by_now(verdict, series(0), {"other": series(5)}) == verdict
+    late = alike_by_now(verdict, series(0), {"twin": -series(0)})
+    assert late.grade == "none" and late.failed == ("correlation",) and "with twin" in late.words
+    assert [c.name for c in late.clauses] == [c.name for c in verdict.clauses]
+
+
+def test_a_holdout_that_was_searched_promotes_nothing() -> None:
+    assert searched(one(), 0).grade == "provisional"
+    seen = searched(one(), 1200)
+    assert seen.grade == "none" and seen.failed == ("unseen",) and "1,200 trials" in seen.words
+    assert final([seen], {"a": GOOD})[0].grade == "none"
 
 
 def test_of_two_alike_the_one_with_the_larger_t_stays() -> None:
@@ -106,6 +126,8 @@ def test_likeness_looks_at_days_that_both_know() -> None:
     other[:50] = np.nan
     assert likeness(mine, {"x": other, "y": series(3)}) == (pytest.approx(1.0), "x")
     assert likeness(mine, {}) == (0.0, "")
+    few = np.where(np.arange(DAYS) < COMMON_DAYS - 1, mine, np.nan)
+    assert likeness(mine, {"few": few}) == (0.0, "")
     assert likeness(mine, {"x": np.full(DAYS, np.nan), "y": np.zeros(DAYS)}) == (0.0, "")
     assert LIKENESS == 0.7
 

@@ -28,7 +28,7 @@ METRICS = (
     *("cost_bps_linear", "cost_bps_spread", "cost_bps_impact", "cost_bps_borrow", "turnover_1way", "holding_days"),
     *("capacity_usd_half_ir", "breakeven_cost_bps", "beta", "sector_max_exposure", "static_tilt_share"),
     *("max_corr_sota", "n_trials", "maxt_p", "placebo_p", "dsr", "pbo", "spa_p", "holdout_ir", "holdout_t"),
-    *("verdict", "reasons", "expression", "proposer", "parents", "fitness"),
+    *("verdict", "reasons", "expression", "proposer", "parents", "fitness", "sign"),
 )
 
 

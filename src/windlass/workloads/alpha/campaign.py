@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from windlass.errors import WindlassError
 from windlass.workloads.alpha.engine.engine import Engine
 from windlass.workloads.alpha.evaluation.backtest import evaluate
 from windlass.workloads.alpha.evaluation.market import Market
@@ -19,7 +20,7 @@ from windlass.workloads.alpha.gate.placebo import curve, spectrum
 from windlass.workloads.alpha.language.parse import parse
 from windlass.workloads.alpha.language.tree import Node
 from windlass.workloads.alpha.panel import Floats, Panel
-from windlass.workloads.alpha.search.search import Candidate, Scored, Search, fitness
+from windlass.workloads.alpha.search.search import Candidate, Scored, Search, fitness, require
 from windlass.workloads.alpha.spec import Config
 
 Float32s = npt.NDArray[np.float32]
@@ -63,6 +64,7 @@ class Campaign:
         self._seen = seen = panel.head(timeline.dev.stop)
         self.market = Market.of(seen, config) if market is None else market.head(timeline.dev.stop)
         self.engine = Engine(seen, config.workload.engine) if engine is None else engine
+        self.left_out: list[str] = []  #: expressions of a language model that cannot be used here, with the reason
         self._search = Search(
             config.workload.idea,
             config.search,
@@ -70,12 +72,22 @@ class Campaign:
             candidates=config.workload.candidates,
             groups=panel.groups,
             fields=panel.fields,
-            given=[
-                Candidate.of(self.read(one.expression), "user" if one.by == "user" else "language_model")
-                for one in config.workload.expressions
-            ],
+            given=list(self._given(panel)),
         )
         self._earned = spectrum(self.market.earned[timeline.scored])
+
+    def _given(self, panel: Panel) -> Iterator[Candidate]:
+        """Raises ExpressionError and DataError for a person's expression; a model's is left out."""
+        for one in self.config.workload.expressions:
+            try:
+                candidate = Candidate.of(self.read(one.expression), "user" if one.by == "user" else "language_model")
+                require(candidate, panel.fields, panel.groups)
+            except WindlassError as error:
+                if one.by == "user":
+                    raise
+                self.left_out.append(f"{one.by}: {one.expression} is left out: {error.message}")
+            else:
+                yield candidate
 
     @property
     def generations(self) -> int:

@@ -19,6 +19,7 @@ from windlass.runs.folder import RunFolder
 from windlass.workloads.alpha import ledger
 from windlass.workloads.alpha.artifacts import read_columns
 from windlass.workloads.alpha.campaign import Campaign, Float32s, Trial
+from windlass.workloads.alpha.evaluation.market import judged
 from windlass.workloads.alpha.panel import Floats
 from windlass.workloads.alpha.search.search import Candidate
 from windlass.workloads.alpha.spec import Config, read_config
@@ -43,10 +44,13 @@ class Counted:
 
 
 def series_digest(config: Config) -> str:
-    """Of what shapes a trial's series, besides expression, panel and days."""
-    portfolio = config.portfolio.model_dump(mode="json", exclude={"optimizer"})
-    options = config.workload
-    return digest([options.mode, options.fill, portfolio, config.costs.no_short_above])[:16]
+    """Of what shapes a trial's series, besides expression, panel and days; alike in modes that hold alike."""
+    shape = judged(config)
+    held = {name: getattr(shape.portfolio, name) for name in ("holding", "weighting", "neutralize", "adv_floor")}
+    if shape.portfolio.weighting == "quantile":
+        held["quantile"] = shape.portfolio.quantile
+    lending = [config.costs.borrow_rate, config.costs.no_short_above] if config.workload.mode == "p2" else []
+    return digest([config.workload.fill, held, lending])[:16]
 
 
 def window(campaign: Campaign) -> ledger.Window:
@@ -63,7 +67,7 @@ def count(
     data: str,
     runs_root: Path,
 ) -> Counted:
-    """Count up to byte ``until`` of the registry ``book``; ``data`` is the panel's digest."""
+    """Count up to byte ``until`` of the registry ``book``; ``data`` is the panel's market."""
     shape = series_digest(campaign.config)
     mine = {(one.candidate.digest, shape) for one in trials}
     found: dict[tuple[str, str], tuple[Float32s, Float32s]] = {}
@@ -120,21 +124,31 @@ def _as_it_was(folder: RunFolder, campaign: Campaign) -> Campaign:
     return campaign if series_digest(config) == series_digest(campaign.config) else campaign.like(config)
 
 
-def kept(book: ledger.Ledger, until: int, campaign: Campaign, runs_root: Path) -> dict[str, Floats]:
-    """Daily returns of what is promoted, by hash, on the campaign's days; NaN on days that they are not known of.
+def kept(book: ledger.Ledger, until: int | None, campaign: Campaign, runs_root: Path) -> dict[str, Floats]:
+    """Daily returns of what is promoted, by expression, on the campaign's days; NaN on days that are not known of.
 
-    A promotion names the campaign that it came from, whose files hold the series.
+    A promotion names the campaign that it came from, whose files hold the series; where they are gone, the expression
+    is evaluated again.
     """
     days = campaign.market.dates[campaign.timeline.scored]
+    texts = {(one.run, one.hash): one.expr for one in book.read(until) if isinstance(one, ledger.Trial)}
     found: dict[str, Floats] = {}
     for one in book.kept(until):
+        text = texts.get((one.run, one.hash), one.hash)
+        series = np.full(len(days), np.nan)
         try:
             dates, bases = read_columns(RunFolder(runs_root / one.run).artifacts / TRIALS_FILE, [one.hash])
-        except (OSError, ValueError):
-            continue
-        if one.hash in bases:
-            series = np.full(len(days), np.nan)
             _, here, there = np.intersect1d(days, dates.astype("datetime64[D]"), return_indices=True)
             series[here] = bases[one.hash][there]
-            found[one.hash] = series
+        except (OSError, ValueError, KeyError):
+            try:
+                series = campaign.trial(Candidate.of(campaign.read(text), "grammar")).base.astype(np.float64)
+            except WindlassError:
+                continue
+        found[text] = series
     return found
+
+
+def searched_days(book: ledger.Ledger, until: int, data: str, first_sealed: str) -> int:
+    """Distinct trials that were made on days which this campaign calls sealed: another campaign sealed fewer."""
+    return sum(one.window[1] >= first_sealed for one in book.trials(data, until))

@@ -12,9 +12,11 @@ from windlass.errors import DataError
 from windlass.workloads.alpha.campaign import Campaign, Trial, leaders, likeness, placed
 from windlass.workloads.alpha.counting import Counted
 from windlass.workloads.alpha.engine.engine import truncation_differences
-from windlass.workloads.alpha.evaluation.backtest import Daily, Evaluation, evaluate
+from windlass.workloads.alpha.evaluation.backtest import Evaluation, evaluate
 from windlass.workloads.alpha.evaluation.measures import sharpe
+from windlass.workloads.alpha.gate import verdict
 from windlass.workloads.alpha.gate.deflated import deflated_sharpe
+from windlass.workloads.alpha.gate.hac import hac_t
 from windlass.workloads.alpha.gate.max_t import LEVEL, MaxT, max_t
 from windlass.workloads.alpha.gate.overfitting import pbo
 from windlass.workloads.alpha.gate.placebo import Placebo, search_wide
@@ -55,7 +57,7 @@ def alpha_id(number: int) -> str:
 def judge(
     campaign: Campaign, trials: Sequence[Trial], counted: Counted, seed: int, kept: Mapping[str, Floats]
 ) -> Judgement:
-    """``kept`` by hash: (D,) daily returns of what is promoted already, on the campaign's scored days.
+    """``kept`` by expression: (D,) daily returns of what is promoted already, on the campaign's scored days.
 
     Raises DataError where no trial ever held a position.
     """
@@ -63,10 +65,17 @@ def judge(
     found = max_t(bases, seed=seed)
     placebo = search_wide(bases.mean(axis=0), counted.curves)
     chosen = _chosen(trials, found, campaign.config.workload.top_k)
+    if not np.isfinite(found.observed_max):
+        raise DataError(
+            f"none of {bases.shape[1]} portfolios ever earned or lost anything: prices do not move",
+            "windlass alpha data PANEL",
+        )
     numbers = {one.candidate.digest: number for number, one in enumerate(trials)}
     named = {alpha_id(numbers[one.candidate.digest]): one for one in chosen}
     evaluations = {
-        name: evaluate(campaign.signal(one.candidate), campaign.market, campaign.timeline, campaign.config)
+        name: evaluate(
+            campaign.signal(one.candidate), campaign.market, campaign.timeline, campaign.config, keep_weights=True
+        )
         for name, one in named.items()
     }
     ratios = [ratio for ratio in _ratios(bases) if np.isfinite(ratio)]
@@ -80,8 +89,9 @@ def judge(
                 expression=one.candidate.text,
                 t=float(found.t[numbers[one.candidate.digest]]),
                 maxt_p=float(found.p[numbers[one.candidate.digest]]),
-                net_sharpe=_dear(evaluations[name].daily),
+                net_sharpe=dear(evaluations[name]),
                 returns=one.base.astype(np.float64),
+                timing_t=_timing(campaign, evaluations[name]),
                 truncation=_proved(campaign, one),
                 placebo_p=float(placebo.p[numbers[one.candidate.digest]]),
             )
@@ -157,10 +167,19 @@ def _ratios(bases: Floats) -> Floats:
     return ratios
 
 
-def _dear(daily: Daily | None) -> float:
+def dear(found: Evaluation) -> float:
     """The Sharpe ratio of a year at ``COSTS`` times the costs."""
-    assert daily is not None
-    return sharpe(daily.gross - COSTS * daily.costs)
+    assert found.daily is not None
+    return sharpe(found.daily.net_at(COSTS))
+
+
+def _timing(campaign: Campaign, found: Evaluation) -> float:
+    """HAC t of the returns beyond those of a basket that always holds the mean weights: a static tilt, of whatever
+    names drifted up in these years, earns none of them."""
+    assert found.weights is not None
+    earned = campaign.market.earned[found.rows]
+    basket = earned @ found.weights.mean(axis=0, dtype=np.float64)
+    return found.sign * hac_t(found.base - basket)
 
 
 def _proved(campaign: Campaign, one: Trial) -> bool:
@@ -171,13 +190,12 @@ def _proved(campaign: Campaign, one: Trial) -> bool:
 
 
 def _alike(chosen: Sequence[Trial], kept: Mapping[str, Floats]) -> dict[str, float]:
+    others = dict(kept)
     found: dict[str, float] = {}
-    for place, one in enumerate(chosen):
-        others = [other.base for other in chosen[:place]]
-        known = [
-            np.nan_to_num(series).astype(np.float32) for name, series in kept.items() if name != one.candidate.digest
-        ]
-        found[one.candidate.digest] = max((abs(likeness(one.base, other)) for other in (*others, *known)), default=0.0)
+    for one in chosen:
+        series = one.base.astype(np.float64)
+        found[one.candidate.digest] = verdict.likeness(series, others)[0]
+        others[one.candidate.digest] = series
     return found
 
 
@@ -198,11 +216,12 @@ def _words(
     if passed:
         names = "; ".join(one.expression for one in passed)
         return f"{len(passed)} provisional after {counted}, to be judged on the sealed holdout: {names}."
-    verdict = next(one for one in verdicts if one.hash == best.candidate.digest)
-    failed = ", ".join(name.replace("_", "-") for name in verdict.failed)
-    p = next(clause.value for clause in verdict.clauses if clause.name == "max_t")
+    told = next(one for one in verdicts if one.hash == best.candidate.digest)
+    failed = ", ".join(name.replace("_", "-") for name in told.failed)
+    p = next(clause.value for clause in told.clauses if clause.name == "max_t")
     return (
-        f"Nothing is promoted after {counted}. The best in sample has a net Sharpe ratio of"
-        f" {best.metrics['net_ir']:.2f}; its |t| of {abs(verdict.t):.2f} is reached by luck with p {p:.3f}"
-        f" (failed: {failed})."
+        f"Nothing is promoted after {counted}. The best by net Sharpe ratio on the walk's test days,"
+        f" {best.metrics['net_ir']:.2f}, has |t| {abs(told.t):.2f} before costs on all development days, which luck"
+        f" reaches with p {p:.3f} (failed: {failed}). The largest |t| of all is {found.observed_max:.2f}; luck alone"
+        f" goes beyond {found.critical:.2f} once in twenty."
     )

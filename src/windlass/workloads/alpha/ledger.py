@@ -15,7 +15,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self, cast, get_args
 
@@ -34,7 +34,7 @@ class Trial:
 
     at: float  #: seconds since the epoch
     run: str
-    data: str  #: the panel's digest
+    data: str  #: the panel's ``market``: its prices alone
     window: Window  #: of the development days
     hash: str  #: of the canonical expression
     expr: str
@@ -145,6 +145,12 @@ class Ledger:
                 return self._write(fd, data)
         except OSError as error:
             raise StoreError(f"cannot write {self.path}: {error.strerror or error}", f"ls -ld {self.path}") from error
+
+    def append_once(self, events: Iterable[Event]) -> None:
+        """Those that are not there yet, whatever their time: for a run that is resumed."""
+        known = {replace(event, at=0.0) for event in self.read()}
+        if new := [event for event in events if replace(event, at=0.0) not in known]:
+            self.append(new)
 
     def read(self, until: int | None = None) -> tuple[Event, ...]:
         """Events up to byte ``until``, by default all; those of a kind that is not known are passed over.

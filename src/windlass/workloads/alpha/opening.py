@@ -7,24 +7,31 @@ the sign and the parameters that it had; where it found nothing, its best factor
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from windlass.errors import DataError
 from windlass.records.options import read
 from windlass.runs.folder import RunFolder, read_json
 from windlass.workloads.alpha import ledger, reporting
-from windlass.workloads.alpha.artifacts import METRICS, csv_file, json_file
+from windlass.workloads.alpha.artifacts import METRICS, csv_file, json_file, read_columns
+from windlass.workloads.alpha.campaign import Campaign
+from windlass.workloads.alpha.counting import TRIALS_FILE, kept, searched_days
 from windlass.workloads.alpha.engine.engine import Engine
 from windlass.workloads.alpha.evaluation.backtest import Evaluation, evaluate
 from windlass.workloads.alpha.evaluation.market import Market
-from windlass.workloads.alpha.evaluation.measures import sharpe
-from windlass.workloads.alpha.gate.verdict import COSTS, Sealed, Verdict, final
+from windlass.workloads.alpha.evaluation.timeline import Timeline
+from windlass.workloads.alpha.gate.verdict import Sealed, Verdict, alike_by_now, final, searched
+from windlass.workloads.alpha.judging import dear
 from windlass.workloads.alpha.language.parse import parse
-from windlass.workloads.alpha.run import prepared, refuse_changed_data, replayed_bytes
-from windlass.workloads.alpha.spec import Opening
+from windlass.workloads.alpha.panel import Floats, Panel
+from windlass.workloads.alpha.run import counted_bytes, prepared, refuse_changed_data
+from windlass.workloads.alpha.search.search import Candidate
+from windlass.workloads.alpha.spec import Config, Opening
 
 if TYPE_CHECKING:
     from windlass.runs.sdk import Run
@@ -48,65 +55,27 @@ def open_holdout(config: Mapping[str, Any], run: Run) -> dict[str, float]:
             raise DataError(
                 f"the panel is {panel.digest[:12]}, and the campaign was on {before['data'][:12]}", "Restore the files."
             )
-        verdicts = [Verdict.from_dict(_verdict(one)) for one in before["verdicts"]]
-        chosen = _chosen(factors, verdicts, asked.top)
-        days = reporting.sealed_days(times, panel)
         book = ledger.Ledger(run.path.parent / ledger.LEDGER_FILE)
-        until = replayed_bytes(run) or book.size
-        book.append(
-            [
-                ledger.Opened(
-                    at=time.time(),
-                    run=run.id,
-                    data=panel.digest,
-                    of=asked.campaign,
-                    window=days,
-                    hashes=tuple(one["hash"] for one in chosen),
-                )
-            ]
+        until = counted_bytes(run, book)
+        days = reporting.sealed_days(times, panel)
+        campaign = Campaign(panel, times, settings, run.seed)
+        verdicts, series = _as_it_was(campaign, left, before, factors)
+        others = kept(book, until, campaign, run.path.parent)
+        seen = searched_days(book, until, panel.market, days[0])
+        verdicts = [searched(alike_by_now(one, series[one.hash], others), seen) for one in verdicts]
+        chosen = _chosen(factors, verdicts, asked.top)
+        entry = ledger.Opened(
+            at=time.time(),
+            run=run.id,
+            data=panel.market,
+            of=asked.campaign,
+            window=days,
+            hashes=tuple(one["hash"] for one in chosen),
         )
-        market, engine = Market.of(panel, settings), Engine(panel, settings.workload.engine)
-        found = {
-            one["alpha_id"]: evaluate(
-                engine.signal(parse(one["expression"], fields=tuple(panel.fields))),
-                market,
-                times,
-                settings,
-                rows="holdout",
-                sign=int(one["sign"]),
-            )
-            for one in chosen
-        }
-        sealed = {one["hash"]: _sealed(found[one["alpha_id"]]) for one in chosen}
-        names = {one["hash"]: one["alpha_id"] for one in factors}
-        judged = final(verdicts, sealed)
-        opened = 1 + len(book.openings(panel.digest, until))
-        words = _words(judged, chosen, found, opened)
-        gate = {
-            **before,
-            "holdout": {"first": days[0], "last": days[1], "opened": opened, "campaign": asked.campaign},
-            "trials": {**before["trials"], "registry_bytes": until},
-            "verdicts": [reporting.verdict_dict(names[one.hash], one) for one in judged],
-            "words": words,
-        }
-        rows = []
-        for one in chosen:
-            name, evaluation = one["alpha_id"], found[one["alpha_id"]]
-            verdict = next((v for v in judged if v.hash == one["hash"]), None)
-            told = {"verdict": verdict.grade, "reasons": verdict.words} if verdict else {}
-            about = {
-                "mode": "p2",
-                "expr_hash": one["hash"],
-                "expression": one["expression"],
-                "proposer": one["proposer"],
-            }
-            rows.append({**evaluation.metrics, **about, **told, "alpha_id": name})
-            assert evaluation.daily is not None
-            reporting.daily_file(run, f"{name}_holdout", evaluation.daily)
-        reporting.manifest(run, manifest)
-        csv_file(run, "holdout_metrics.csv", rows, METRICS)
-        json_file(run, reporting.GATE_FILE, gate)
-        book.append(
+        book.append_once([entry])
+        opened = _number(run, book, panel)
+        found, judged = _looked_at(chosen, verdicts, panel, times, settings)
+        told = [
             ledger.Judged(
                 standing="promoted" if one.grade in ("A", "B") else "refused",
                 at=time.time(),
@@ -116,8 +85,24 @@ def open_holdout(config: Mapping[str, Any], run: Run) -> dict[str, float]:
                 reasons=(one.words,),
             )
             for one in judged
-            if one.hash in sealed
-        )
+            if one.hash in {factor["hash"] for factor in chosen}
+        ]
+        book.append_once(told)
+        names = {one["hash"]: one["alpha_id"] for one in factors}
+        holdout = {"first": days[0], "last": days[1], "opened": opened, "searched": seen, "campaign": asked.campaign}
+        gate = {
+            **before,
+            "holdout": holdout,
+            "trials": {**before["trials"], "registry_bytes": until},
+            "verdicts": [reporting.verdict_dict(names[one.hash], one) for one in judged],
+            "words": _words(judged, chosen, found, opened),
+        }
+        for name, evaluation in found.items():
+            assert evaluation.daily is not None
+            reporting.daily_file(run, f"{name}_holdout", evaluation.daily)
+        reporting.manifest(run, manifest, days[1])
+        csv_file(run, "holdout_metrics.csv", list(_rows(chosen, found, judged)), METRICS)
+        json_file(run, reporting.GATE_FILE, gate)
     first = found[chosen[0]["alpha_id"]].metrics
     metrics = {name: first[name] for name in ("holdout_ir", "holdout_t", "gross_ir", "net_ir")}
     metrics |= {name: int(chosen[0]["sign"]) * first[name] for name in ("ic", "rank_ic")}
@@ -125,21 +110,73 @@ def open_holdout(config: Mapping[str, Any], run: Run) -> dict[str, float]:
     return {**metrics, "promoted": float(promoted), "opened": float(opened)}
 
 
+def _as_it_was(
+    campaign: Campaign, left: Path, before: Mapping[str, Any], factors: Sequence[Mapping[str, Any]]
+) -> tuple[list[Verdict], dict[str, Floats]]:
+    """The campaign's verdicts, and the series of its factors by hash, which still have to come out as they did.
+
+    Raises DataError where another version of Windlass, or of a library, makes other series of the same expressions.
+    """
+    wanted = [one["hash"] for one in factors]
+    _, kept_series = read_columns(left / TRIALS_FILE, wanted)
+    for one in factors:
+        again = campaign.trial(Candidate.of(campaign.read(one["expression"]), "grammar")).base
+        if one["hash"] not in kept_series or not np.array_equal(again, kept_series[one["hash"]]):
+            raise DataError(
+                f"{one['expression']} does not give the returns that the campaign left: code, libraries or machine"
+                " differ",
+                "Run the campaign again, then open that one.",
+            )
+    verdicts = [Verdict.from_dict({k: v for k, v in one.items() if k != "alpha_id"}) for one in before["verdicts"]]
+    return verdicts, {name: series.astype(np.float64) for name, series in kept_series.items()}
+
+
+def _number(run: Run, book: ledger.Ledger, panel: Panel) -> int:
+    """The how-manieth opening of this panel's holdouts this run is; a replay has its original's number."""
+    original = run.spec.lineage.get("replay_of")
+    gate = read_json(RunFolder(run.path.parent / original).artifacts / reporting.GATE_FILE) if original else None
+    if isinstance(gate, dict):
+        return int(gate["holdout"]["opened"])
+    runs = dict.fromkeys(one.run for one in book.openings(panel.market))
+    return list(runs).index(run.id) + 1
+
+
+def _looked_at(
+    chosen: Sequence[Mapping[str, Any]], verdicts: list[Verdict], panel: Panel, times: Timeline, settings: Config
+) -> tuple[dict[str, Evaluation], list[Verdict]]:
+    """One factor after the other, up to the first that fails: the later ones stay unseen."""
+    market, engine = Market.of(panel, settings), Engine(panel, settings.workload.engine)
+    found: dict[str, Evaluation] = {}
+    sealed: dict[str, Sealed] = {}
+    judged = verdicts
+    for one in chosen:
+        signal = engine.signal(parse(one["expression"], fields=tuple(panel.fields)))
+        made = evaluate(signal, market, times, settings, rows="holdout", sign=int(one["sign"]))
+        found[one["alpha_id"]] = made
+        sealed[one["hash"]] = Sealed(t=made.metrics["holdout_t"], net_sharpe=dear(made))
+        judged = final(verdicts, sealed)
+        if next(two for two in judged if two.hash == one["hash"]).grade == "none":
+            break
+    return found, judged
+
+
+def _rows(
+    chosen: Sequence[Mapping[str, Any]], found: Mapping[str, Evaluation], judged: Sequence[Verdict]
+) -> Iterator[dict[str, Any]]:
+    by_hash = {one.hash: one for one in judged}
+    for one in chosen:
+        if one["alpha_id"] in found:
+            verdict = by_hash[one["hash"]]
+            about = {"alpha_id": one["alpha_id"], "mode": "p2", "expr_hash": one["hash"], "proposer": one["proposer"]}
+            told = {"expression": one["expression"], "verdict": verdict.grade, "reasons": verdict.words}
+            yield {**found[one["alpha_id"]].metrics, **about, **told}
+
+
 def _chosen(factors: list[dict[str, Any]], verdicts: list[Verdict], top: int) -> list[dict[str, Any]]:
     """The provisional ones, the largest |t| first; without any, the best in sample."""
     by_hash = {one["hash"]: one for one in factors}
     passed = [by_hash[one.hash] for one in verdicts if one.grade == "provisional" and one.hash in by_hash]
     return passed[:top] or factors[:1]
-
-
-def _verdict(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in data.items() if name != "alpha_id"}
-
-
-def _sealed(found: Evaluation) -> Sealed:
-    assert found.daily is not None
-    dear = sharpe(found.daily.gross - COSTS * found.daily.costs)
-    return Sealed(t=found.metrics["holdout_t"], net_sharpe=dear)
 
 
 def _words(judged: list[Verdict], chosen: list[dict[str, Any]], found: Mapping[str, Evaluation], opened: int) -> str:

@@ -35,7 +35,7 @@ class Panel:
     group_names: Mapping[str, tuple[str, ...]]
     member: Bools  #: (T, N), in the universe on that day, known by that day's close
     borrow: Floats | None = None  #: (T, N), rate of a year (0.03 is 3 %), NaN where unknown
-    _digest: str = field(default="", init=False, repr=False)
+    _digests: dict[bool, str] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         dates = np.asarray(self.dates, dtype="datetime64[D]")
@@ -83,25 +83,37 @@ class Panel:
     @property
     def digest(self) -> str:
         """SHA-256 of the content, 64 hex digits: the same for the same values, whatever file they came from."""
-        if not self._digest:
-            object.__setattr__(self, "_digest", self._hashed())
-        return self._digest
+        return self._hashed(whole=True)
 
-    def _hashed(self) -> str:
+    @property
+    def market(self) -> str:
+        """SHA-256 of days, names, prices and volumes alone: trials are counted by it, so that another column, another
+        map of sectors or another membership of the same prices does not start the count anew."""
+        return self._hashed(whole=False)
+
+    def _hashed(self, *, whole: bool) -> str:
+        if whole not in self._digests:
+            self._digests[whole] = self._hash(whole)
+        return self._digests[whole]
+
+    def _hash(self, whole: bool) -> str:
+        fields = sorted(self.fields) if whole else sorted(REQUIRED)
+        groups = sorted(self.groups) if whole else []
         head = {
             "names": self.names,
-            "fields": sorted(self.fields),
-            "groups": {name: self.group_names[name] for name in sorted(self.groups)},
+            "fields": fields,
+            "groups": {name: self.group_names[name] for name in groups},
             "days": len(self.dates),
-            "borrow": self.borrow is not None,
+            "borrow": whole and self.borrow is not None,
         }
         sha = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
         sha.update(self.dates.astype("<i8").data)
-        for name in sorted(self.groups):
+        for name in groups:
             sha.update(self.groups[name].astype("<i2").data)
-        sha.update(np.packbits(self.member).data)
-        floats = [self.fields[name] for name in sorted(self.fields)]
-        for values in floats if self.borrow is None else [*floats, self.borrow]:
+        if whole:
+            sha.update(np.packbits(self.member).data)
+        floats = [self.fields[name] for name in fields]
+        for values in [*floats, self.borrow] if whole and self.borrow is not None else floats:
             one_zero = values + 0.0  # -0.0 becomes 0.0
             one_zero[np.isnan(one_zero)] = np.nan  # one bit pattern for all of them
             sha.update(one_zero.astype("<f8", copy=False).data)

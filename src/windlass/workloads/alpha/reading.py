@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from keyword import iskeyword
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from windlass.errors import DataError
+from windlass.errors import DataError, nearest
 from windlass.workloads.alpha.checks import (
     Manifest,
     Source,
@@ -30,6 +30,7 @@ Codes = npt.NDArray[np.int64]
 
 MOST_CELLS = 50_000_000  #: days x instruments; 400 MB a field
 MOST_NAMES = 65_536  #: a rank keeps a name's column in 16 bits
+KNOWN = ("vwap", "cap")  #: columns that are fields without being asked for
 DERIVED = ("returns", "adv")  #: an expression computes these; a column of this name would be ambiguous
 HIGHEST_RATE = 10.0  #: of a year; a borrow rate above is a percentage by mistake
 
@@ -63,22 +64,33 @@ class _Axes:
 
 
 def read_panel(
-    data: Path, *, sectors: Path | None = None, membership: Path | None = None, borrow: Path | None = None
+    data: Path,
+    *,
+    sectors: Path | None = None,
+    membership: Path | None = None,
+    borrow: Path | None = None,
+    columns: Collection[str] = (),
 ) -> Loaded:
     """The panel of ``data`` (.csv, .tsv or .parquet), checked; the order of rows and the format change nothing.
 
-    ``data``: columns date, instrument, open, high, low, close, volume in the spellings of ``columns.SPELLINGS``; other
-    numeric columns become fields, columns ``sector``, ``industry``, ``subindustry``, ``member`` (1 or 0) and
-    ``borrow`` are used where no file of their own says otherwise. ``sectors``: instrument, sector[, industry,
-    subindustry][, date]. ``membership``: instrument, date: on a day the latest snapshot of that day or before rules,
-    before the first one the first. ``borrow``: instrument, rate[, date]: a rate of a year, from its date on.
+    ``data``: columns date, instrument, open, high, low, close, volume in the spellings of ``columns.SPELLINGS``. vwap
+    and cap become fields, and of the other numeric columns those that ``columns`` names: which of them are known at the
+    close of their day, and are no label, is for a person to say. Columns ``sector``, ``industry``, ``subindustry``,
+    ``member`` (1 or 0) and ``borrow`` are used where no file of their own says otherwise. ``sectors``: instrument,
+    sector[, industry, subindustry][, date]. ``membership``: instrument, date: on a day the latest snapshot of that day
+    or before rules, before the first one the first. ``borrow``: instrument, rate[, date]: a rate of a year, from its
+    date on.
 
     Raises DataError on everything that cannot be used, with its row where it has one.
     """
     table, file = read_table(data, "data")
     roles = table.require(("date", "instrument", *REQUIRED))
     axes = _axes(table, roles)
-    values, ignored = _values(table, roles)
+    values, ignored = _values(table, roles, {*KNOWN, *columns})
+    if missing := sorted(set(columns) - values.keys()):
+        raise DataError(
+            f"{data} has no numeric column {missing[0]!r}.{nearest(missing[0], ignored)}", f"windlass alpha data {data}"
+        )
     texts = {level: table.words(name) for level in LEVELS if (name := table.find(level)) is not None}
     duplicates = _duplicates(table.path, axes, values, texts)
     counts = {name: int(np.count_nonzero(np.isnan(v))) for name, v in _first_of_each(axes, values, duplicates).items()}
@@ -155,7 +167,9 @@ def _axes(table: Table, roles: Mapping[str, str]) -> _Axes:
     return _Axes(dates, names, np.searchsorted(dates, days).astype(np.int64), codes(instruments, names))
 
 
-def _values(table: Table, roles: Mapping[str, str]) -> tuple[dict[str, Floats], tuple[str, ...]]:
+def _values(
+    table: Table, roles: Mapping[str, str], wanted: Collection[str]
+) -> tuple[dict[str, Floats], tuple[str, ...]]:
     """The numeric columns by field (with ``member`` and ``borrow``), and the names of the columns that are not used."""
     values = {field: table.numbers(roles[field]) for field in REQUIRED}
     for role in ("member", "borrow"):
@@ -167,7 +181,7 @@ def _values(table: Table, roles: Mapping[str, str]) -> tuple[dict[str, Floats], 
         if name in used:
             continue
         usable = name.isidentifier() and not iskeyword(name) and name not in (*DERIVED, *SPELLINGS, *values)
-        if usable and not name.startswith("adj") and table.is_numeric(name):
+        if usable and name in wanted and table.is_numeric(name):
             values[name] = table.numbers(name)
         else:
             ignored.append(name)
@@ -299,6 +313,12 @@ def _snapshots(table: Table, axes: _Axes, has_price: Bools) -> _Snapshots:
     ruling = np.maximum(np.searchsorted(dates, axes.dates, side="right") - 1, 0)
     used = np.isin(snapshot, np.unique(ruling))
     notes = []
+    if dates[0] > axes.dates[-1]:
+        raise DataError(
+            f"{table.path} begins on {dates[0]}, after the panel's last day, {axes.dates[-1]}: who was a member is not"
+            " known",
+            "Give snapshots of the panel's years, or none: then every name with a price is a member.",
+        )
     if axes.dates[0] < dates[0]:
         before = int(np.count_nonzero(axes.dates < dates[0]))
         notes.append(f"days before the first snapshot of members ({dates[0]}): {before}; it is used for them, too")

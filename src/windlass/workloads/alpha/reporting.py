@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from windlass.workloads.alpha import ledger
 from windlass.workloads.alpha.artifacts import METRICS, columns_file, csv_file, json_file
 from windlass.workloads.alpha.campaign import Campaign, Trial, placed
-from windlass.workloads.alpha.counting import PLACEBO_FILE, TRIALS_FILE, Counted, window
+from windlass.workloads.alpha.counting import PLACEBO_FILE, TRIALS_FILE, Counted, searched_days, window
 from windlass.workloads.alpha.evaluation import analysis
 from windlass.workloads.alpha.evaluation.backtest import Daily
-from windlass.workloads.alpha.evaluation.costs import charge
-from windlass.workloads.alpha.evaluation.market import Market
 from windlass.workloads.alpha.evaluation.timeline import Timeline
 from windlass.workloads.alpha.gate.placebo import shifts
 from windlass.workloads.alpha.gate.verdict import Verdict
 from windlass.workloads.alpha.judging import Judgement, alpha_id
 from windlass.workloads.alpha.language.tree import lookback, size
-from windlass.workloads.alpha.optimizer.day import Limits
+from windlass.workloads.alpha.optimizer.combined import combined
+from windlass.workloads.alpha.optimizer.day import Method
 from windlass.workloads.alpha.optimizer.problem import available
-from windlass.workloads.alpha.optimizer.rebalancing import optimized
-from windlass.workloads.alpha.panel import Floats, Panel
+from windlass.workloads.alpha.panel import Panel
 
 if TYPE_CHECKING:
     from windlass.runs.sdk import Run
@@ -38,8 +36,10 @@ POWER = (
 )
 
 
-def manifest(run: Run, found: Mapping[str, Any]) -> None:
-    json_file(run, "data_manifest.json", found)
+def manifest(run: Run, found: Mapping[str, Any], until: str) -> None:
+    """``data_manifest.json``, without the jumps of days after ``until``, which stay sealed."""
+    jumps = [one for one in found["largest_jumps"] if one["date"] <= until]
+    json_file(run, "data_manifest.json", {**found, "largest_jumps": jumps, "jumps_listed_until": until})
 
 
 def campaign(
@@ -58,10 +58,12 @@ def campaign(
     columns_file(run, PLACEBO_FILE, ("shift", starts), {one.candidate.digest: one.curve for one in trials})
     csv_file(run, METRICS_FILE, list(_metric_rows(searched, trials, counted, judged)), METRICS)
     first, last = sealed_days(searched.timeline, panel)
-    openings = len(book.openings(panel.digest, counted.bytes))
-    holdout = {"first": first, "last": last, "opened": openings}
+    seen = searched_days(book, counted.bytes, panel.market, first)
+    holdout = {"first": first, "last": last, "opened": openings(book, counted.bytes, panel), "searched": seen}
+    if seen:
+        run.note(f"{seen} trials of other campaigns saw days that this one seals: what passes here cannot be promoted")
     span = (window(searched)[0], last)
-    others = [one.words for one in ledger.overlaps(book.read(counted.bytes), panel.digest, span)]
+    others = [one.words for one in ledger.overlaps(book.read(counted.bytes), panel.market, span)]
     for words in others:
         run.note(words)
     json_file(run, GATE_FILE, gate(searched, counted, judged, panel, holdout, others))
@@ -85,6 +87,7 @@ def gate(
     return {
         "mode": searched.config.workload.mode,
         "data": panel.digest,
+        "market": panel.market,
         "overlaps": list(overlaps),
         "window": list(window(searched)),
         "holdout": dict(holdout),
@@ -92,7 +95,6 @@ def gate(
             "this_run": counted.own,
             "earlier": counted.earlier,
             "counted": 2 * (counted.own + counted.earlier),
-            "evaluated_again": counted.again,
             "not_understood": counted.lost,
             "registry_bytes": counted.bytes,
         },
@@ -159,6 +161,7 @@ def _metric_rows(
             "proposer": one.candidate.proposer,
             "parents": one.candidate.parents,
             "fitness": fitness[digest],
+            "sign": one.sign,
         }
 
 
@@ -203,70 +206,28 @@ def _closer_look(run: Run, searched: Campaign, judged: Judgement) -> None:
 
 
 def _optimizer(run: Run, searched: Campaign, judged: Judgement) -> None:
-    """A constrained portfolio of the mean rank of the few best, each with its sign of the development rows."""
-    market, config = searched.market, searched.config
-    panel, rows = market.panel, searched.timeline.walked
-    signal = combined([(searched.signal(one.candidate), one.sign) for one in judged.named.values()], market)
-    method: Literal["convex", "ridge"] = "ridge"
-    if config.portfolio.optimizer == "convex":
+    """A constrained portfolio of the few best, each with the signs that its walk chose."""
+    market = searched.market
+    method: Method = "ridge"
+    if searched.config.portfolio.optimizer == "convex":
         if available():
             method = "convex"
         else:
             run.note("cvxpy is not installed: the portfolio is ridge's instead (pip install 'windlass[optimizer]')")
-    limits = Limits(
-        aum=config.workload.aum,
-        linear_bps=config.costs.linear_bps,
-        half_spread_bps=config.costs.half_spread_bps,
-        method=method,
-    )
-    close = panel.fields["close"]
-    returns = np.full_like(close, np.nan)
-    returns[1:] = close[1:] / close[:-1] - 1
-    assert market.beta is not None and market.volatility is not None
-    groups = panel.groups.get("sector", np.full(len(panel.names), -1, np.int16))
-    start, stop = max(0, rows.start - 252), rows.stop  # a year before, for the risk model
-    part = slice(start, stop)
-    signal = signal[part].copy()
-    signal[: rows.start - start] = np.nan
-    found = optimized(
-        signal,
-        beta=market.beta[part],
-        volatility=market.volatility[part],
-        adv=market.adv[part],
-        returns=returns[part],
-        groups=groups,
-        tradable=market.tradable[part],
-        settings=limits,
-        names=panel.names,
-        group_names=panel.group_names.get("sector", ()),
-    )
-    held = found.weights[rows.start - start :]
-    charged = charge(held, market, market.config.costs, rows, config.workload.aum)
-    gross = np.einsum("tn,tn->t", held, market.earned[rows])
-    net = gross - charged.linear - charged.spread - charged.impact - charged.borrow
-    csv_file(
-        run,
-        "optimizer_daily.csv",
-        [
-            {"date": str(day), "gross": gross[row], "net": net[row], "turnover": charged.traded[row] / 2}
-            for row, day in enumerate(panel.dates[rows])
-        ],
-    )
-    dated = [{"date": str(panel.dates[start + int(row["row"])]), **row} for row in found.log]
-    logged = [row for row in dated if int(row["row"]) >= rows.start - start]
-    csv_file(run, "optimizer.csv", [{**row, "prices": json.dumps(row["prices"])} for row in logged])
+    rows = searched.timeline.walked
+    signed = [
+        (searched.signal(one.candidate)[rows], found.daily.sign)
+        for one, found in zip(judged.named.values(), judged.evaluations.values(), strict=True)
+        if found.daily is not None
+    ]
+    found = combined(signed, market, rows, method)
+    csv_file(run, "optimizer.csv", [{**row, "prices": json.dumps(row["prices"])} for row in found.log])
+    csv_file(run, "optimizer_daily.csv", found.daily)
 
 
-def combined(signals: Sequence[tuple[Floats, int]], market: Market) -> Floats:
-    """Mean of the signed rank scores over the signals, (T, N) in [-0.5, 0.5]; NaN where any of them is missing."""
-    from windlass.workloads.alpha.engine.kernels import load
-    from windlass.workloads.alpha.engine.rank import rank
-
-    kernels = load("numpy")
-    total = np.zeros(market.shape)
-    for signal, sign in signals:
-        total += sign * (rank(signal, market.panel.member, kernels) - 0.5)
-    return total / max(len(signals), 1)
+def openings(book: ledger.Ledger, until: int, panel: Panel) -> int:
+    """Runs that looked at a holdout of this panel; one that was killed and went on is one."""
+    return len({one.run for one in book.openings(panel.market, until)})
 
 
 def sealed_days(timeline: Timeline, panel: Panel) -> ledger.Window:

@@ -17,7 +17,7 @@ from windlass.errors import DataError
 from windlass.runs.folder import RunFolder, read_json, write_atomic
 from windlass.workloads.alpha import ledger, reporting, state
 from windlass.workloads.alpha.campaign import Campaign, Trial
-from windlass.workloads.alpha.counting import Counted, count, kept, series_digest, window
+from windlass.workloads.alpha.counting import count, kept, series_digest, window
 from windlass.workloads.alpha.evaluation.timeline import Timeline, timeline
 from windlass.workloads.alpha.judging import judge
 from windlass.workloads.alpha.panel import Panel
@@ -43,22 +43,24 @@ def search(config: Mapping[str, Any], run: Run) -> dict[str, float]:
     refuse_changed_data(config["workload"], run)
     with threadpool_limits(1):
         panel, manifest, times = prepared(settings)
-        reporting.manifest(run, manifest)
-        for note in (reading(settings.workload.idea), *_cautions(settings, times, panel)):
-            run.note(note)
+        reporting.manifest(run, manifest, str(panel.dates[times.dev.stop - 1]))
         campaign = Campaign(panel, times, settings, run.seed)
+        for note in (reading(settings.workload.idea), *_cautions(settings, times, panel), *campaign.left_out):
+            run.note(note)
         book = ledger.Ledger(run.path.parent / ledger.LEDGER_FILE)
-        trials = _searched(run, campaign, book, panel.digest)
-        counted = _counted(run, campaign, trials, book, panel.digest)
+        trials = _searched(run, campaign, book, panel.market)
+        counted = count(campaign, trials, book, counted_bytes(run, book), panel.market, run.path.parent)
+        if counted.again:
+            run.note(f"{counted.again} earlier trials were evaluated again: the files of their runs are not there")
         judged = judge(campaign, trials, counted, run.seed, kept(book, counted.bytes, campaign, run.path.parent))
-        reporting.campaign(run, campaign, trials, counted, judged, panel, book)
-        book.append(
+        book.append_once(
             ledger.Judged(
                 standing="provisional", at=time.time(), run=run.id, hash=one.hash, grade=one.grade, reasons=(one.words,)
             )
             for one in judged.verdicts
             if one.grade == "provisional"
         )
+        reporting.campaign(run, campaign, trials, counted, judged, panel, book)
     return judged.metrics
 
 
@@ -82,7 +84,7 @@ def load_panel(options: Options) -> tuple[Panel, dict[str, Any]]:
         panel = synthetic_panel(made.names, made.days, seed=made.seed, ic=made.ic)
         return panel, examine(panel).to_dict()
     named = {name: Path(path) for name in ("sectors", "membership", "borrow") if (path := getattr(options, name))}
-    loaded = read_panel(Path(options.data), **named)
+    loaded = read_panel(Path(options.data), **named, columns=options.columns)
     return loaded.panel, loaded.manifest.to_dict()
 
 
@@ -102,7 +104,8 @@ def _cautions(settings: Config, times: Timeline, panel: Panel) -> list[str]:
     first = str(panel.dates[times.segments[0].test.start])
     cautions = []
     for model in dict.fromkeys(one.by for one in settings.workload.expressions if one.by != "user"):
-        until = max((one.knows_until for one in settings.workload.expressions if one.by == model), default="")
+        dates = [one.knows_until for one in settings.workload.expressions if one.by == model]
+        until = "" if None in dates else max(map(str, dates))
         if not until:
             cautions.append(
                 f"{model} wrote expressions, and nobody said until when it knows the market: it may have seen it"
@@ -158,13 +161,13 @@ def _entries(run: Run, campaign: Campaign, candidates: Sequence[Candidate], data
     ]
 
 
-def _counted(run: Run, campaign: Campaign, trials: Sequence[Trial], book: ledger.Ledger, data: str) -> Counted:
-    """Up to the same byte in every attempt, and in a replay of this run."""
+def counted_bytes(run: Run, book: ledger.Ledger) -> int:
+    """How much of the registry a run's gate counts: the same in every attempt, and in a replay of this run."""
     file = run.folder.state / COUNTED_FILE
     known = read_json(file) or {"bytes": replayed_bytes(run) or book.size}
     file.parent.mkdir(exist_ok=True)
     write_atomic(file, f'{{"bytes": {int(known["bytes"])}}}\n'.encode())
-    return count(campaign, trials, book, int(known["bytes"]), data, run.path.parent)
+    return int(known["bytes"])
 
 
 def replayed_bytes(run: Run) -> int | None:

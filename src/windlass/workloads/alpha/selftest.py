@@ -10,7 +10,9 @@ Only the returns that its portfolios earn are others:
   rose before goes on rising, and to hold the same names for ever earns something on the holdout as well.
 * **planted**: a null with its tilts removed, and in it one slow factor of the campaign's own first generation that
   works: on each day k times that factor's base weights are added to the returns. k is what raises the mean daily
-  correlation of these weights with the returns, the information coefficient of what is held, by the level.
+  correlation of these weights with the returns, the information coefficient of what is held, by the level. What chance
+  adds to it or takes away, on the gate's days and on the holdout's, stays: a signal that is there looks better in one
+  sample than in another.
 
 So the costs that a factor pays, the names that it may hold and how fast it turns over are those of the real panel.
 """
@@ -64,7 +66,7 @@ class Case:
 @dataclass(frozen=True, slots=True)
 class Planted:
     expression: str
-    ic: float  #: mean daily correlation of its base weights with the returns, on the days of the gate and the holdout
+    ic: float  #: mean daily correlation of its base weights with the returns, on both, chance included
     dev_t: float  #: HAC t of its base returns, in its own direction
     holdout_t: float
 
@@ -277,7 +279,7 @@ class Bench:
         )
 
     def _planted(self, plant: Candidate, forward: Floats, level: float) -> Floats:
-        """``forward`` with the factor in it; by the secant, as the coefficient is almost linear in k."""
+        """``forward`` with the factor in it; by secants, as the coefficient is almost linear in k."""
         weights = self._book(plant, self.market).held
         before = self._ic(weights, self.market.with_forward(forward))
         k = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -11,7 +12,7 @@ from windlass.records.options import Strict, read
 from windlass.records.options import parameter_names as names_in
 
 Mode = Literal["p0", "p1", "p2"]
-Control = Literal["sector", "beta", "volatility", "liquidity"]
+Control = Literal["sector", "beta", "volatility", "liquidity", "statistical"]
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -33,7 +34,7 @@ class Suggestion(Strict):
     expression: str = Field(max_length=10_000)
     by: str = Field(default="user", max_length=200, description="user, or the model that wrote it")
     at: str = Field(default="", max_length=40, description="when, as an ISO date")
-    knows_until: str = Field(default="", max_length=10, description="the model's knowledge cut-off, as an ISO date")
+    knows_until: date | None = Field(default=None, description="the model's knowledge cut-off, as an ISO date")
 
 
 class WalkForward(Strict):
@@ -54,6 +55,9 @@ class Options(Strict):
     sectors: str | None = Field(default=None, description="file with columns instrument, sector[, industry]")
     membership: str | None = Field(default=None, description="file of dated snapshots: instrument, asof")
     borrow: str | None = Field(default=None, description="file with columns instrument, rate[, date]")
+    columns: tuple[str, ...] = Field(
+        default=(), description="further columns of the panel that expressions may use: known at the close, no labels"
+    )
     synthetic: Synthetic = Synthetic()
     mode: Mode = "p2"
     candidates: int = Field(default=200, ge=1, le=20_000, description="expressions that are evaluated")
@@ -81,9 +85,10 @@ class Search(Strict):
 
 class Portfolio(Strict):
     holding: int = Field(default=5, ge=1, le=63)  #: days; each day's book is the mean of so many days' targets
-    weighting: Literal["rank", "quantile"] = "rank"
+    #: rank: centred ranks; risk: each divided by its name's volatility (p2; else rank); quantile: both ends alike
+    weighting: Literal["rank", "risk", "quantile"] = "risk"
     quantile: float = Field(default=0.1, gt=0, le=0.5)  #: on each side, where weighting is quantile
-    neutralize: tuple[Control, ...] = ("sector", "beta")  #: p2
+    neutralize: tuple[Control, ...] = ("sector", "beta", "statistical")  #: p2; the last: ten factors of past returns
     volatility_target: float | None = Field(default=None, gt=0, le=1)  #: p2; of a year
     leverage: float = Field(default=2.0, ge=1, le=10)  #: most that the volatility target may scale by
     turnover_cap: float | None = Field(default=None, gt=0, le=2)  #: p2; of a day, one-way, as a share of the book
@@ -99,7 +104,9 @@ class Costs(Strict):
     impact_bps: BasisPoints = 10.0  #: at a participation of 1
     impact_exponent: float = Field(default=0.5, gt=0, le=2)
     borrow_rate: float = Field(default=0.003, ge=0, le=1)  #: of a year, on the short side, where the panel has none
-    no_short_above: float = Field(default=0.2, gt=0)  #: borrow rate of a year above which nothing is sold short
+    no_short_above: float = Field(
+        default=0.2, gt=0
+    )  #: borrow rate of a year above which a name is left out of both sides
 
 
 class Config(Strict):

@@ -23,6 +23,11 @@ class Alpha:
 
     name = "alpha"
     function = "windlass.workloads.alpha.run:search"
+    #: jobs of runs that belong to no study, with the same code and data
+    further = (
+        "windlass.workloads.alpha.opening:open_holdout",
+        "windlass.workloads.alpha.calibration:measure_gate",
+    )
     preload = ("windlass.workloads.alpha.run",)
     code = (
         function,

@@ -68,7 +68,7 @@ def cost_sensitivity(daily: Daily) -> list[Row]:
     """The path's net figures where every cost is so many times what it is; the path itself stays."""
     rows = []
     for multiple in MULTIPLES:
-        net = daily.gross - multiple * daily.costs
+        net = daily.net_at(multiple)
         rows.append(
             {
                 "multiple": multiple,

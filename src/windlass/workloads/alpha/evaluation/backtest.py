@@ -52,6 +52,10 @@ class Daily:
     def costs(self) -> Floats:
         return self.linear + self.spread + self.impact + self.borrow
 
+    def net_at(self, multiple: float) -> Floats:
+        """Net returns where every cost is so many times what it is; the path itself stays."""
+        return self.gross - multiple * self.costs
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from windlass.workloads.alpha.engine.kernels import load
 from windlass.workloads.alpha.evaluation.controls import Controls
 from windlass.workloads.alpha.evaluation.ranking import Ranking, ranking
+from windlass.workloads.alpha.evaluation.statistical import statistical_loadings
 from windlass.workloads.alpha.evaluation.timeline import LABEL
 from windlass.workloads.alpha.evaluation.trailing import carried, shifted, trailing_mean, trailing_risk
 from windlass.workloads.alpha.panel import Bools, Dates, Floats, Panel
@@ -33,6 +34,7 @@ from windlass.workloads.alpha.spec import Config, Control, Costs
 
 ADV_DAYS = 20  #: of traded value, close x volume
 RISK_DAYS = 60  #: of daily returns, for volatility and beta
+CALMEST = 0.05  #: share of the names whose low volatility is not taken at its word
 KNOWN_DAYS = 3  #: one in so many of those days has to be known
 
 Fill = Literal["next_open", "next_close"]
@@ -42,8 +44,15 @@ def judged(config: Config) -> Config:
     """The config with what its mode leaves out set to nothing: p1 charges ``linear`` alone and controls nothing."""
     if config.workload.mode == "p2":
         return config
+    plain = "rank" if config.portfolio.weighting == "risk" else config.portfolio.weighting
     portfolio = config.portfolio.model_copy(
-        update={"neutralize": (), "volatility_target": None, "turnover_cap": None, "adv_floor": 0.0}
+        update={
+            "weighting": plain,
+            "neutralize": (),
+            "volatility_target": None,
+            "turnover_cap": None,
+            "adv_floor": 0.0,
+        }
     )
     costs = Costs(linear_bps=config.costs.linear_bps, half_spread_bps=0, impact_bps=0, borrow_rate=0)
     return config.model_copy(update={"portfolio": portfolio, "costs": costs})
@@ -62,6 +71,7 @@ class Market:
     adv: Floats  #: mean traded value of the last ADV_DAYS days, NaN where fewer than a third of them are known
     volatility: Floats | None  #: of daily returns over RISK_DAYS days; None outside of p2
     beta: Floats | None  #: over the same days, on the mean return of the members; None outside of p2
+    inverse: Floats | None  #: 1 / volatility of tradable names, 0 where unknown; None unless ``weighting`` is risk
     borrow: Floats | float  #: rate of a year; 0 outside of p2
     controls: Controls | None  #: None where nothing is neutralised
     given: Floats | None = None  #: what ``with_forward`` was given
@@ -75,7 +85,7 @@ class Market:
         adv = trailing_mean(close * volume, ADV_DAYS, -(-ADV_DAYS // KNOWN_DAYS))
         tradable = panel.member & (close > 0) & (volume > 0)
         borrow: Floats | float = 0.0
-        volatility = beta = controls = None
+        volatility = beta = inverse = controls = None
         if config.workload.mode == "p2":
             if config.portfolio.adv_floor > 0:
                 tradable &= adv >= config.portfolio.adv_floor
@@ -84,10 +94,12 @@ class Market:
                 borrow = np.where(np.isnan(panel.borrow), borrow, panel.borrow)
             tradable &= borrow <= config.costs.no_short_above
             volatility, beta = _risk(panel)
+            if config.portfolio.weighting == "risk":
+                inverse = _inverse(volatility, tradable)
             wanted = config.portfolio.neutralize
             controls = _controls(panel, wanted, tradable, {"volatility": volatility, "beta": beta, "liquidity": adv})
         forward, earned, stuck = _fills(panel, config.workload.fill)
-        return cls(panel, config, forward, earned, stuck, tradable, adv, volatility, beta, borrow, controls)
+        return cls(panel, config, forward, earned, stuck, tradable, adv, volatility, beta, inverse, borrow, controls)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -119,6 +131,7 @@ class Market:
                 adv=self.adv[:rows],
                 volatility=None if self.volatility is None else self.volatility[:rows],
                 beta=None if self.beta is None else self.beta[:rows],
+                inverse=None if self.inverse is None else self.inverse[:rows],
                 borrow=self.borrow if isinstance(self.borrow, float) else self.borrow[:rows],
                 controls=None if self.controls is None else self.controls.head(rows),
                 given=None,
@@ -183,17 +196,33 @@ def _close_the_ended(earned: Floats, price: Floats, close: Floats, last: npt.NDA
             earned[last[name] - 1, name] = close[closes[-1], name] / price[last[name], name] - 1.0
 
 
-def _risk(panel: Panel) -> tuple[Floats, Floats]:
+def _returns(panel: Panel) -> Floats:
     close = panel.fields["close"]
     returns = np.full_like(close, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         returns[1:] = close[1:] / close[:-1] - 1.0
     returns[~np.isfinite(returns)] = np.nan
+    return returns
+
+
+def _risk(panel: Panel) -> tuple[Floats, Floats]:
+    returns = _returns(panel)
     members = panel.member & np.isfinite(returns)
     count = members.sum(axis=1)
     total = np.where(members, returns, 0.0).sum(axis=1)
     market = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
     return trailing_risk(returns, market, RISK_DAYS, RISK_DAYS // KNOWN_DAYS)
+
+
+def _inverse(volatility: Floats, tradable: Bools) -> Floats:
+    """1 / volatility; on a row the calmest ``CALMEST`` of the names count as no calmer than the others."""
+    known = tradable & (volatility > 0)
+    inverse = np.zeros_like(volatility)
+    for row in np.flatnonzero(known.any(axis=1)):
+        here = known[row]
+        least = np.quantile(volatility[row, here], CALMEST)
+        inverse[row, here] = 1.0 / np.maximum(volatility[row, here], least)
+    return inverse
 
 
 def _controls(
@@ -205,4 +234,7 @@ def _controls(
     groups = panel.groups.get("sector") if "sector" in wanted else None
     with np.errstate(invalid="ignore", divide="ignore"):
         known = {name: np.log(x) if name == "liquidity" else x for name, x in values.items()}
-    return Controls.of(tradable, groups, [shifted(known[name]) for name in wanted if name != "sector"])
+    characteristics = [shifted(known[name]) for name in wanted if name in known]
+    if "statistical" in wanted:
+        characteristics += statistical_loadings(_returns(panel), panel.member)
+    return Controls.of(tradable, groups, characteristics)

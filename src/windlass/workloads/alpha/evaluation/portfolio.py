@@ -1,10 +1,11 @@
 """From a signal to the weights that are held.
 
-**Target** of a row: rank weights (average ranks of the tradable names with a signal, minus their mean) or quantiles
-(equal weights in the upper and the lower share, a tie at the border shares what is left), then the projection of the
-market's controls, then sum |w| = 1. In a projection a tradable name without a signal counts as average and may carry a
-part of the hedge. A row with fewer than ``LEAST_NAMES`` signals, or with nothing left after the projection, is zero.
-Every target sums to 0 over the names.
+**Target** of a row: rank weights (average ranks of the tradable names with a signal, minus their mean), in p2 each over
+its name's volatility, so that a nervous name counts no more than a calm one; or quantiles (equal weights in the upper
+and the lower share, a tie at the border shares what is left). Then the projection of the market's controls, then
+sum |w| = 1. In a projection a tradable name without a signal counts as average and may carry a part of the hedge. A row
+with fewer than ``LEAST_NAMES`` signals, or with nothing left after the projection, is zero. Every target sums to 0 over
+the names.
 
 **Book**: the mean of the last ``holding`` targets, rows without one counting as zero; sum |w| is below 1 where they
 differ. It is not projected again: each target is as neutral as the controls of its own day make it, and a name that
@@ -36,11 +37,13 @@ LEAST_SCALE_DAYS = 20  #: realised ones; with fewer the scale is 1
 
 def targets(ranks: Ranking, market: Market, portfolio: Portfolio, rows: slice) -> Floats:
     """(R, N): each row's target of the signal with these ``ranks`` over the tradable names of as many ``rows``."""
-    if portfolio.weighting == "rank":
-        weights = ranks.centred.copy()
-    else:
+    if portfolio.weighting == "quantile":
         upper, lower = ranks.ends(portfolio.quantile)
         weights = upper - lower
+    else:
+        weights = ranks.centred.copy()
+        if market.inverse is not None:
+            _share_risk(weights, np.where(ranks.valid, market.inverse[rows], 0.0))
     before = np.abs(weights).sum(axis=1)
     if market.controls is not None:
         weights = market.controls.project(weights, rows)
@@ -50,6 +53,14 @@ def targets(ranks: Ranking, market: Market, portfolio: Portfolio, rows: slice) -
     held = (ranks.count >= LEAST_NAMES) & (total > NEGLIGIBLE * before)
     weights *= np.divide(1.0, total, out=np.zeros_like(total), where=held)[:, None]
     return weights
+
+
+def _share_risk(weights: Floats, inverse: Floats) -> None:
+    """Divide each weight by its name's volatility, and keep the sum over the names at 0; in place."""
+    weights *= inverse
+    whole = inverse.sum(axis=1)
+    mean = np.divide(weights.sum(axis=1), whole, out=np.zeros_like(whole), where=whole > 0)
+    weights -= mean[:, None] * inverse
 
 
 def overlapped(targets: Floats, holding: int) -> Floats:

@@ -22,7 +22,10 @@ from windlass.workloads.alpha.gate.max_t import LEVEL
 Floats = npt.NDArray[np.float64]
 Grade = Literal["none", "provisional", "B", "A"]
 
-HOLDOUT_T = 1.645  #: one-sided 5 % of a normal distribution
+HOLDOUT_T = 1.28  #: one-sided 10 % of a normal distribution: max_t and this together let through far fewer
+HOLDOUT_T_A = 1.645  #: one-sided 5 %: for grade A
+TIMING_T = 1.645  #: one-sided 5 %
+COMMON_DAYS = 60  #: that two series share, for a correlation to count
 LIKENESS = 0.7  #: |correlation| of daily returns from which two factors are one
 COSTS = 2  #: times the costs of the config at which something has to be left
 
@@ -46,6 +49,7 @@ class Evidence:
     maxt_p: float
     net_sharpe: float  #: a year's, out of sample in the walk-forward, at COSTS times the costs
     returns: Floats  #: (D,) gross daily returns of the base portfolio
+    timing_t: float  #: HAC t, in its direction, of what it earns beyond the basket of its mean weights
     truncation: bool | None  #: whether the factor of a shortened panel is the shortened factor; None: not tried
     placebo_p: float
 
@@ -90,14 +94,16 @@ def provisional(
     """Verdicts of the development days, the largest |t| first.
 
     ``trials``: portfolios tried on this data, in earlier runs too; each counts bought and sold. ``kept``: what is
-    promoted already, by hash, (D,) returns on the same days, NaN where unknown.
+    promoted already, by name, (D,) returns on the same days, NaN where unknown; a factor that is kept already is like
+    itself.
     """
     taken, verdicts = dict(kept or {}), []
     for item in sorted(evidence, key=_place):
-        alike, like = likeness(item.returns, {name: series for name, series in taken.items() if name != item.hash})
+        alike, like = likeness(item.returns, taken)
         clauses = (
             _max_t(item, trials),
-            _net("net", item.net_sharpe, "out of sample on development days"),
+            _net("net", item.net_sharpe, "on the walk's test days"),
+            _timing(item.timing_t),
             _correlation(alike, like),
             _truncation(item.truncation),
             _placebo(item.placebo_p),
@@ -109,6 +115,25 @@ def provisional(
         words = _provisional_words(decisive, trials)
         verdicts.append(Verdict(item.hash, item.expression, grade, item.t, clauses, words))
     return verdicts
+
+
+def alike_by_now(item: Verdict, returns: Floats, kept: Mapping[str, Floats]) -> Verdict:
+    """The verdict where something like it was promoted since: what is kept is looked at again before the holdout."""
+    alike, like = likeness(returns, kept)
+    clause = _correlation(alike, like)
+    if clause.passed or item.grade != "provisional":
+        return item
+    clauses = tuple(clause if one.name == clause.name else one for one in item.clauses)
+    return replace(item, grade="none", clauses=clauses, words=f"Not promoted: {clause.words}.")
+
+
+def searched(item: Verdict, trials: int) -> Verdict:
+    """The verdict where ``trials`` were made on days of the holdout, by campaigns that sealed fewer days."""
+    words = f"{trials:,} trials of other campaigns saw days of this holdout" if trials else "no trial saw these days"
+    clause = Clause("unseen", trials == 0, float(trials), 0.0, words)
+    grade: Grade = "none" if trials and item.grade == "provisional" else item.grade
+    told = f"Not promoted: {words}." if grade != item.grade else item.words
+    return replace(item, grade=grade, clauses=(*item.clauses, clause), words=told)
 
 
 def final(verdicts: Iterable[Verdict], sealed: Mapping[str, Sealed]) -> list[Verdict]:
@@ -137,17 +162,21 @@ def final(verdicts: Iterable[Verdict], sealed: Mapping[str, Sealed]) -> list[Ver
         failed = next((clause for clause in clauses[-2:] if not clause.passed), None)
         stopped = failed is not None
         placebo = verdict.clause("placebo")
-        grade: Grade = "none" if failed else "A" if placebo is not None and placebo.passed else "B"
+        best = placebo is not None and placebo.passed and opened.t > HOLDOUT_T_A
+        grade: Grade = "none" if failed else "A" if best else "B"
         done.append(replace(verdict, grade=grade, clauses=clauses, words=_final_words(grade, failed, placebo)))
     return done
 
 
 def likeness(returns: Floats, others: Mapping[str, Floats]) -> tuple[float, str]:
-    """The largest |correlation| with one of ``others`` over the days that both know, and whose; (0, "") without any."""
+    """The largest |correlation| with one of ``others`` over the days that both know, and whose; (0, "") without any.
+
+    Fewer than ``COMMON_DAYS`` such days say nothing.
+    """
     most, whose = 0.0, ""
     for name, series in others.items():
         both = np.isfinite(returns) & np.isfinite(series)
-        if both.sum() < 3 or np.ptp(returns[both]) == 0 or np.ptp(series[both]) == 0:
+        if both.sum() < COMMON_DAYS or np.ptp(returns[both]) == 0 or np.ptp(series[both]) == 0:
             continue
         value = abs(float(np.corrcoef(returns[both], series[both])[0, 1]))
         if value > most:
@@ -171,6 +200,11 @@ def _max_t(item: Evidence, trials: int) -> Clause:
 def _net(name: str, sharpe: float, where: str) -> Clause:
     words = f"Sharpe ratio {sharpe:.2f} {where} at {COSTS} times the costs"
     return Clause(name, bool(sharpe > 0), sharpe, 0.0, words)
+
+
+def _timing(t: float) -> Clause:
+    words = f"HAC t {t:.2f} of what it earns beyond a basket of its mean weights"
+    return Clause("timing", bool(t > TIMING_T), t, TIMING_T, words)
 
 
 def _correlation(value: float, name: str) -> Clause:
@@ -212,5 +246,7 @@ def _final_words(grade: Grade, failed: Clause | None, placebo: Clause | None) ->
         return f"Not promoted: {failed.words}{asked}."
     if grade == "A":
         return "Promoted, grade A: it holds on the sealed days, and the time-shift placebo agrees."
+    if placebo is not None and placebo.passed:
+        return f"Promoted, grade B: it holds on the sealed days; grade A asks for t {HOLDOUT_T_A} there."
     reason = placebo.words if placebo is not None else "no placebo"
     return f"Promoted, grade B: it holds on the sealed days; for grade A the placebo is missing ({reason})."

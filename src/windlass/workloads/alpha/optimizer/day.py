@@ -21,6 +21,9 @@ DUST = 1e-9  #: a trade or a weight below this is none
 RISK_ROWS = 252  #: of trailing returns behind the risk model
 
 
+Method = Literal["convex", "ridge"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Weights are shares of the assets under management. Raises ValueError where a limit leaves nothing to decide."""
@@ -38,7 +41,7 @@ class Limits:
     every: int = 5  #: rows between rebalances; returns and variances are over so many days
     linear_bps: float = 1.0  #: cost of a trade
     half_spread_bps: float = 2.5
-    method: Literal["convex", "ridge"] = "convex"
+    method: Method = "convex"
 
     def __post_init__(self) -> None:
         for name in ("aum", "gross", "box", "turnover", "participation", "risk_aversion", "skill"):

@@ -91,7 +91,7 @@ class Search:
         self._known = frozenset({*fields, *DERIVED}), frozenset(groups)
         self._given = tuple(given)
         for one in self._given:
-            self._check(one)
+            require(one, fields, groups)
 
     @property
     def generations(self) -> int:
@@ -138,20 +138,23 @@ class Search:
         ]
         for _, snippet in sorted(keyed, key=lambda pair: pair[0]):
             one = Candidate.of(parse(snippet.text), "cookbook")
-            if not any(self._lacking(one.node)):
+            if not any(_lacking(one.node, self._known)):
                 yield one
 
-    def _lacking(self, node: Node) -> tuple[frozenset[str], frozenset[str]]:
-        known_fields, known_groups = self._known
-        return fields(node) - known_fields, groups(node) - known_groups
 
-    def _check(self, given: Candidate) -> None:
-        for what, lacking, known in zip(("column", "group"), self._lacking(given.node), self._known, strict=True):
-            for name in sorted(lacking):
-                raise DataError(
-                    f"{given.text} needs the {what} {name!r}, and the panel has none.{nearest(name, known)}",
-                    f"leave the expression out, or add the {what} to the data",
-                )
+def require(given: Candidate, fields: Collection[str], groups: Collection[str]) -> None:
+    """Raises DataError where an expression needs a column or a group that a panel with these has not."""
+    known: tuple[frozenset[str], frozenset[str]] = frozenset((*fields, *DERIVED)), frozenset(groups)
+    for what, lacking, has in zip(("column", "group"), _lacking(given.node, known), known, strict=True):
+        for name in sorted(lacking):
+            raise DataError(
+                f"{given.text} needs the {what} {name!r}, and the panel has none.{nearest(name, has)}",
+                f"leave the expression out, or add the {what} to the data",
+            )
+
+
+def _lacking(node: Node, known: tuple[frozenset[str], frozenset[str]]) -> tuple[frozenset[str], frozenset[str]]:
+    return fields(node) - known[0], groups(node) - known[1]
 
 
 def fitness(
