@@ -8,11 +8,11 @@ Only the returns that its portfolios earn are others:
   ``null, tilts removed`` each name's mean return over the panel is taken off first: nothing can be earned but by luck.
   In ``null, tilts kept`` it stays, the same on all days. That is a hard one: it is in past prices too, so that what
   rose before goes on rising, and to hold the same names for ever earns something on the holdout as well.
-* **planted**: a null with its tilts removed, and in it one slow factor of the campaign's own first generation that
-  works: on each day k times that factor's base weights are added to the returns. k is what raises the mean daily
-  correlation of these weights with the returns, the information coefficient of what is held, by the level. What chance
-  adds to it or takes away, on the gate's days and on the holdout's, stays: a signal that is there looks better in one
-  sample than in another.
+* **planted**: a null with its tilts removed, and in it one slow factor, no fixed basket, of the campaign's own first
+  generation that works: on each day k times that factor's base weights are added to the returns. k is what raises the
+  mean daily correlation of these weights with the returns, the information coefficient of what is held, by the level.
+  What chance adds to it or takes away, on the gate's days and on the holdout's, stays: a signal that is there looks
+  better in one sample than in another.
 
 So the costs that a factor pays, the names that it may hold and how fast it turns over are those of the real panel.
 """
@@ -38,11 +38,11 @@ from windlass.workloads.alpha.counting import Counted
 from windlass.workloads.alpha.engine.engine import Engine
 from windlass.workloads.alpha.evaluation.backtest import Book, evaluate, made_book
 from windlass.workloads.alpha.evaluation.market import Market
-from windlass.workloads.alpha.evaluation.measures import correlations, sharpe
+from windlass.workloads.alpha.evaluation.measures import correlations, static_tilt_share
 from windlass.workloads.alpha.evaluation.timeline import LABEL, Timeline, timeline
 from windlass.workloads.alpha.gate.hac import hac_t
-from windlass.workloads.alpha.gate.verdict import COSTS, Sealed, Verdict, final
-from windlass.workloads.alpha.judging import Judgement, judge
+from windlass.workloads.alpha.gate.verdict import Sealed, Verdict, final
+from windlass.workloads.alpha.judging import Judgement, dear, judge
 from windlass.workloads.alpha.panel import Floats, Panel
 from windlass.workloads.alpha.search.search import Candidate
 from windlass.workloads.alpha.spec import Config
@@ -50,6 +50,7 @@ from windlass.workloads.alpha.spec import Config
 Kind = Literal["null, tilts kept", "null, tilts removed", "planted"]
 
 BLOCK = 20  #: days
+FIXED = 0.5  #: most of the planted book that a basket which never changes holds, too: its gains would be a drift
 SLOW = 0.03  #: most of the book that a planted factor turns over in a day, one way
 ALIKE = 0.5  #: |correlation| of daily returns from which a promoted factor is the planted one
 STREAM = 0x5E1F  #: keeps these random numbers apart from those of others with the same seed
@@ -232,9 +233,7 @@ class Bench:
             trial = next(trial for trial in judgement.named.values() if trial.candidate.digest == one.hash)
             signal = self.engine.signal(trial.candidate.node)
             found = evaluate(signal, market, self.timeline, self.config, rows="holdout", sign=trial.sign)
-            assert found.daily is not None
-            dear = sharpe(found.daily.gross - COSTS * found.daily.costs)
-            sealed[one.hash] = Sealed(found.metrics["holdout_t"], dear)
+            sealed[one.hash] = Sealed(found.metrics["holdout_t"], dear(found))
         return final(judgement.verdicts, sealed)
 
     def _outcome(
@@ -263,7 +262,7 @@ class Bench:
         )
 
     def _factor(self, run_seed: int, random: np.random.Generator) -> Candidate:
-        """A slow one of the first generation that the campaign will propose, drawn at random."""
+        """A slow one of the first generation that the campaign will propose, and no fixed basket, drawn at random."""
         first = Campaign(
             self.panel, self.timeline, self.config, run_seed, market=self.market, engine=self.engine
         ).propose(0, [])
@@ -271,10 +270,11 @@ class Bench:
             one: Candidate = first[place]
             held = self._book(one, self.market).held[self.timeline.scored]
             turnover = np.abs(np.diff(held, axis=0)).sum(axis=1).mean() / 2
-            if 0 < turnover <= SLOW:
+            if 0 < turnover <= SLOW and static_tilt_share(held) <= FIXED:
                 return one
         raise StudyError(
-            f"none of the {len(first)} first factors of a campaign turns over {SLOW:.0%} of its book a day or less",
+            f"none of the {len(first)} first factors of a campaign turns over {SLOW:.0%} of its book a day or less"
+            " and is no fixed basket",
             "Ask for more candidates, or for an idea with slower factors.",
         )
 

@@ -88,7 +88,7 @@ class Portfolio(Strict):
     #: rank: centred ranks; risk: each divided by its name's volatility (p2; else rank); quantile: both ends alike
     weighting: Literal["rank", "risk", "quantile"] = "risk"
     quantile: float = Field(default=0.1, gt=0, le=0.5)  #: on each side, where weighting is quantile
-    neutralize: tuple[Control, ...] = ("sector", "beta", "statistical")  #: p2; the last: ten factors of past returns
+    neutralize: tuple[Control, ...] = ("sector", "beta", "statistical")  #: p2; the last: twenty factors of past returns
     volatility_target: float | None = Field(default=None, gt=0, le=1)  #: p2; of a year
     leverage: float = Field(default=2.0, ge=1, le=10)  #: most that the volatility target may scale by
     turnover_cap: float | None = Field(default=None, gt=0, le=2)  #: p2; of a day, one-way, as a share of the book

@@ -7,7 +7,7 @@ import numpy as np
 from windlass.workloads.alpha.optimizer.risk import risk_model
 from windlass.workloads.alpha.panel import Bools, Floats
 
-FACTORS = 10  #: at most
+FACTORS = 20  #: at most
 NAMES_EACH = 20  #: of the panel, for each factor: fewer would leave nothing of a portfolio
 DAYS = 252  #: of trailing returns
 LEAST_DAYS = 63  #: before there are factors; and of a name's returns, before it loads
