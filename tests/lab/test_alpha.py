@@ -58,6 +58,8 @@ def test_from_an_idea_to_an_opened_holdout(lab: Path) -> None:
     opened = alpha(lab, "open", told["run"])
     assert opened["gate"]["holdout"]["opened"] == 1
     assert "Opened holdout" in (lab / "runs" / opened["run"] / "report.html").read_text()
+    twice = windlass("alpha", "open", "latest", "--json", cwd=lab)  # the campaign's, not its replay's: no new look
+    assert json.loads(twice.stdout)["run"] == opened["run"] and "It was opened before" in twice.stderr
     entries = json.loads(windlass("alpha", "factors", "--all", "--json", cwd=lab).stdout)
     events = [one["event"] for one in entries]
     assert events.count("trial") == 24 and events.count("opened") == 1  # trials of the campaign and of its replay
@@ -138,11 +140,15 @@ def test_a_language_model_adds_expressions_and_nothing_else(lab: Path) -> None:
     ]
 
 
-def test_a_dead_endpoint_is_told_and_the_search_goes_on(lab: Path) -> None:
-    with ModelServer(Fails(status=503, message="busy")) as server:
-        told = alpha(lab, *SMALL, "--eval-mode", "p0", "--model", "openai:m", "--base-url", f"{server.url}/v1")
-    assert told["status"] == "finished"
+def test_a_dead_endpoint_is_told_the_search_goes_on_and_the_next_command_asks_again(lab: Path) -> None:
+    written = {"expressions": [{"expression": "rank(-delta(close, 7))", "why": "what rose falls"}]}
+    with ModelServer(Fails(status=503, message="busy"), Says(arguments=written)) as server:
+        command = (*SMALL, "--eval-mode", "p0", "--model", "openai:m", "--base-url", f"{server.url}/v1")
+        told = alpha(lab, *command)
+        again = alpha(lab, *command)
+    assert told["status"] == again["status"] == "finished" and told["run"] != again["run"]
     assert any("added no expression" in one and "503" in one for one in told["warnings"])
+    assert again["warnings"] == []
 
 
 def test_a_panel_of_a_persons_own(lab: Path) -> None:
@@ -163,6 +169,10 @@ def test_a_panel_of_a_persons_own(lab: Path) -> None:
         (["-s", "holdot=0.3"], "knows no 'holdot'. Did you mean 'holdout'"),
         (["-s", "portfolio.holdin=3"], "knows no 'portfolio.holdin'. Did you mean 'portfolio.holding'"),
         (["-s", "portfolio.holding=0"], "portfolio.holding"),
+        (["-s", 'expressions=[{"expr": "close"}]'], "expr: unknown key. Known: expression"),
+        (["-s", 'expressions=[{"expression": "rank(close.mean)"}]'], "expressions[0]: column"),
+        (["--model", "m"], "--model: "),
+        (["--knows-until", "soon"], "--knows-until takes a date"),
         (["open", "latest"], "no campaign yet"),
         (["check", "rank(close"], "column"),
         (["check", "rank(clsoe)"], "Did you mean 'close'"),
@@ -172,6 +182,11 @@ def test_wrong_input_is_told(lab: Path, args: list[str], words: str) -> None:
     done = windlass("alpha", *args, cwd=lab, code=None)
     assert done.returncode not in (0, 70) and words in done.stderr and "Traceback" not in done.stderr
     assert not list((lab / "runs").glob("*Z_*"))
+
+
+def test_help_tells_the_modes_and_examples(lab: Path) -> None:
+    text = windlass("alpha", "--help", cwd=lab).stdout
+    assert "p2, the default" in text and "--eval-mode p1" in text and "selftest" in text
 
 
 def test_expressions_are_explained(lab: Path) -> None:
