@@ -22,9 +22,8 @@ from windlass.workloads.alpha.gate.max_t import LEVEL
 Floats = npt.NDArray[np.float64]
 Grade = Literal["none", "provisional", "B", "A"]
 
-HOLDOUT_T = 1.28  #: one-sided 10 % of a normal distribution: max_t and this together let through far fewer
-HOLDOUT_T_A = 1.645  #: one-sided 5 %: for grade A
-TIMING_T = 1.645  #: one-sided 5 %
+HOLDOUT_T = 1.645  #: one-sided 5 % of a normal distribution
+TIMING_T = 1.645  #: likewise
 COMMON_DAYS = 60  #: that two series share, for a correlation to count
 LIKENESS = 0.7  #: |correlation| of daily returns from which two factors are one
 COSTS = 2  #: times the costs of the config at which something has to be left
@@ -162,8 +161,7 @@ def final(verdicts: Iterable[Verdict], sealed: Mapping[str, Sealed]) -> list[Ver
         failed = next((clause for clause in clauses[-2:] if not clause.passed), None)
         stopped = failed is not None
         placebo = verdict.clause("placebo")
-        best = placebo is not None and placebo.passed and opened.t > HOLDOUT_T_A
-        grade: Grade = "none" if failed else "A" if best else "B"
+        grade: Grade = "none" if failed else "A" if placebo is not None and placebo.passed else "B"
         done.append(replace(verdict, grade=grade, clauses=clauses, words=_final_words(grade, failed, placebo)))
     return done
 
@@ -246,7 +244,5 @@ def _final_words(grade: Grade, failed: Clause | None, placebo: Clause | None) ->
         return f"Not promoted: {failed.words}{asked}."
     if grade == "A":
         return "Promoted, grade A: it holds on the sealed days, and the time-shift placebo agrees."
-    if placebo is not None and placebo.passed:
-        return f"Promoted, grade B: it holds on the sealed days; grade A asks for t {HOLDOUT_T_A} there."
     reason = placebo.words if placebo is not None else "no placebo"
     return f"Promoted, grade B: it holds on the sealed days; for grade A the placebo is missing ({reason})."
