@@ -202,3 +202,11 @@ def test_clauses_are_found_by_name() -> None:
 
 def test_both_sides_are_counted() -> None:
     assert tried(2000) == "4,000 trials (2,000 portfolios, bought or sold)"
+
+
+def test_what_comes_behind_a_failure_is_told_so_and_stays_unseen() -> None:
+    first, second = provisional([evidence("a", t=4.5, seed=0), evidence("b", t=4.0, seed=1)], trials=10)
+    assert [one.grade for one in (first, second)] == ["provisional"] * 2
+    judged = final([first, second], {"a": Sealed(0.3, 0.4)})
+    assert [one.grade for one in judged] == ["none", "none"] and "not tested" in judged[1].words
+    assert final([first, second], {"a": GOOD})[1] == second  # not opened, and nothing failed

@@ -85,7 +85,7 @@ def open_holdout(config: Mapping[str, Any], run: Run) -> dict[str, float]:
                 reasons=(one.words,),
             )
             for one in judged
-            if one.hash in {factor["hash"] for factor in chosen}
+            if one.hash in {factor["hash"] for factor in chosen} and one.grade != "provisional"
         ]
         book.append_once(told)
         names = {one["hash"]: one["alpha_id"] for one in factors}

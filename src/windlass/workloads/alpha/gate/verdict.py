@@ -22,10 +22,12 @@ from windlass.workloads.alpha.gate.max_t import LEVEL
 Floats = npt.NDArray[np.float64]
 Grade = Literal["none", "provisional", "B", "A"]
 
-HOLDOUT_T = 1.645  #: one-sided 5 % of a normal distribution
+HOLDOUT_T = 1.28  #: one-sided 10 % of a normal distribution: max_t and this together let through far fewer
+HOLDOUT_T_A = 1.645  #: one-sided 5 %: for grade A
 TIMING_T = 1.645  #: likewise
 COMMON_DAYS = 60  #: that two series share, for a correlation to count
 LIKENESS = 0.7  #: |correlation| of daily returns from which two factors are one
+UNTESTED = "Not promoted: one with a larger t failed on the holdout, so this one is not tested."
 COSTS = 2  #: times the costs of the config at which something has to be left
 
 
@@ -138,15 +140,17 @@ def searched(item: Verdict, trials: int) -> Verdict:
 def final(verdicts: Iterable[Verdict], sealed: Mapping[str, Sealed]) -> list[Verdict]:
     """Verdicts after the holdout was opened, the largest |t| of the development days first.
 
-    ``sealed`` by hash; a verdict without an entry is unchanged. What is not provisional cannot become more: its
-    holdout is shown and not counted. Once a provisional one fails, or is not opened, the later ones are not tested.
+    ``sealed`` by hash; a verdict without an entry is unchanged, unless one before it failed. What is not provisional
+    cannot become more: its holdout is shown and not counted. Once a provisional one fails, or is not opened, the later
+    ones are not tested.
     """
-    stopped, done = False, []
+    stopped, lost, done = False, False, []
     for verdict in sorted(verdicts, key=_place):
         opened = sealed.get(verdict.hash)
         if opened is None:
             stopped |= verdict.grade == "provisional"
-            done.append(verdict)
+            behind = lost and verdict.grade == "provisional"
+            done.append(replace(verdict, grade="none", words=UNTESTED) if behind else verdict)
             continue
         clauses = (*verdict.clauses, _holdout_t(opened.t), _net("holdout_net", opened.net_sharpe, "on the holdout"))
         if verdict.grade != "provisional":
@@ -155,13 +159,13 @@ def final(verdicts: Iterable[Verdict], sealed: Mapping[str, Sealed]) -> list[Ver
             continue
         if stopped:
             clauses = (*verdict.clauses, *(replace(clause, passed=None) for clause in clauses[-2:]))
-            words = "Not promoted: one with a larger t failed on the holdout, so this one is not tested."
-            done.append(replace(verdict, grade="none", clauses=clauses, words=words))
+            done.append(replace(verdict, grade="none", clauses=clauses, words=UNTESTED))
             continue
         failed = next((clause for clause in clauses[-2:] if not clause.passed), None)
-        stopped = failed is not None
+        stopped = lost = failed is not None
         placebo = verdict.clause("placebo")
-        grade: Grade = "none" if failed else "A" if placebo is not None and placebo.passed else "B"
+        best = placebo is not None and placebo.passed and opened.t > HOLDOUT_T_A
+        grade: Grade = "none" if failed else "A" if best else "B"
         done.append(replace(verdict, grade=grade, clauses=clauses, words=_final_words(grade, failed, placebo)))
     return done
 
@@ -244,5 +248,7 @@ def _final_words(grade: Grade, failed: Clause | None, placebo: Clause | None) ->
         return f"Not promoted: {failed.words}{asked}."
     if grade == "A":
         return "Promoted, grade A: it holds on the sealed days, and the time-shift placebo agrees."
+    if placebo is not None and placebo.passed:
+        return f"Promoted, grade B: it holds on the sealed days; grade A asks for t {HOLDOUT_T_A} there."
     reason = placebo.words if placebo is not None else "no placebo"
     return f"Promoted, grade B: it holds on the sealed days; for grade A the placebo is missing ({reason})."
