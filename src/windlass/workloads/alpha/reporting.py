@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 GATE_FILE, METRICS_FILE, SOTA_FILE = "gate.json", "alpha_metrics.csv", "sota_alphas.json"
 QUANTILES = np.linspace(0, 1, 101)
 POWER = (
-    "Measured on five years of 505 names: where a slow factor with a daily information coefficient of 0.010 was among what"
-    " a campaign tried, the gate and the holdout let it through in 84 % of 79 campaigns, with 0.015 in 97 %; without any"
-    " signal something passed in 3 % of 216. Fewer names or days find less (windlass alpha selftest --data PANEL): that"
-    " nothing is promoted does not prove that nothing is there."
+    "Measured on five years of 505 names: where a slow factor with a daily information coefficient of 0.010 was among"
+    " what a campaign tried, the gate and the holdout let it through in 84 % of 79 campaigns, with 0.015 in 97 %;"
+    " without any signal something passed in 3 % of 216. Fewer names or days find less (windlass alpha selftest --data"
+    " PANEL): that nothing is promoted does not prove that nothing is there."
 )
 
 
