@@ -42,8 +42,11 @@ for owner in owners:
 Lab(".").run("study.yaml")
 """
 
+#: before one step is after the one before it, but for what lies between: of those, two are always tried
 STEPS = [
-    (step, moment, 4)
+    pytest.param(
+        step, moment, 4, marks=[] if moment == "after" or step in ("log.append", "submit") else pytest.mark.slow
+    )
     for step in ("deliberate", "store.record", "log.append", "waiting", "submit", "settle")
     for moment in ("before", "after")
 ]

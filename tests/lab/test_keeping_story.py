@@ -9,9 +9,12 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 STORY = Path(__file__).parents[2] / "examples" / "keeping" / "story" / "story.py"
 
 
+@pytest.mark.slow
 def test_the_story(tmp_path: Path) -> None:
     """One test, since the story takes half a minute and workers would each tell it anew."""
     ended = subprocess.run(

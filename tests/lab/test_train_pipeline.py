@@ -332,6 +332,7 @@ def test_a_gain_within_two_standard_deviations_is_no_win(given: Path, lab: Path,
 # Learning rates -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_of_three_learning_rates_the_one_that_collapses_is_refused(given: Path, lab: Path) -> None:
     study = {
         "name": "rates",

@@ -214,6 +214,7 @@ def test_a_journal_that_cannot_be_opened_is_no_error_and_is_bounded(
     assert found.notes == [f"{1001 - len(kept)} events were dropped while the journal could not be written"]
 
 
+@pytest.mark.slow
 def test_a_million_steps(folder: RunFolder) -> None:
     journal = Journal(folder.journal_file)
     for step in range(1_000_000):

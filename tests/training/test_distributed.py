@@ -85,6 +85,7 @@ def finished(executor: LocalExecutor, spec: RunSpec) -> RunRecord:
     return collect(folder)
 
 
+@pytest.mark.slow
 def test_two_processes_of_torchrun_and_accelerate_have_one_curve(executor: LocalExecutor) -> None:
     pytest.importorskip("accelerate")
     torchrun = launched(TORCHRUN, EXAMPLES / "distributed.py")

@@ -238,6 +238,7 @@ def test_what_the_worker_needs_of_windlass_runs_on_the_standard_library_and_torc
     assert not {"pydantic", "yaml", "scipy", "polars", "sqlalchemy"} & set(loaded)
 
 
+@pytest.mark.slow
 def test_a_training_in_another_environment_is_preempted_and_goes_on(tmp_path: Path, base: Path) -> None:
     environment = Environment(tmp_path)
     environment.module("unsloth", STAND_IN)
