@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -86,7 +85,7 @@ def alpha(
     """
     if context.invoked_subcommand is not None:
         return
-    from windlass.cli.live import Live
+    from windlass.cli.live import Live, pausing
     from windlass.lab import Lab, Pause, Stopped
     from windlass.lab.alpha import AlphaOrder, option_names, parameter_names, research, tried
 
@@ -124,13 +123,8 @@ def alpha(
             idle = idle and isinstance(event, Stopped)
             show.event(event)
 
-        previous = {number: signal.signal(number, lambda *_: pause.ask()) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            with show:
-                outcome = research(opened, order, on_event=tell, pause=pause)
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        with pausing(pause), show:
+            outcome = research(opened, order, on_event=tell, pause=pause)
     for warning in outcome.warnings:
         say(f"[yellow]warning:[/] {escape(warning)}", markup=True)
     if idle:

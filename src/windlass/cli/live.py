@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,6 +36,7 @@ from windlass.lab import (
     Judged,
     Lab,
     NotRegistered,
+    Pause,
     Pausing,
     Planned,
     Registered,
@@ -137,6 +140,17 @@ def keeping_dict(event: Event) -> dict[str, Any] | None:
         case Step(deployment, step, state, note):
             return {"event": "step", "deployment": deployment, "step": step, "state": state, "note": note}
     return None
+
+
+@contextmanager
+def pausing(pause: Pause) -> Iterator[None]:
+    """Ctrl-C and SIGTERM ask for a pause, and no more, in the meantime."""
+    previous = {number: signal.signal(number, lambda *_: pause.ask()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 class Live:

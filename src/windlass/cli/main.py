@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -106,19 +105,14 @@ def run(
       windlass run study.yaml
       windlass run study.yaml --cycles 10
     """
-    from windlass.cli.live import Live
+    from windlass.cli.live import Live, pausing
     from windlass.lab import Lab, Pause
 
     pause = Pause()
     with Lab(lab) as opened:
         show = Live(opened, as_json=as_json)
-        previous = {number: signal.signal(number, lambda *_: pause.ask()) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            with show:
-                record = opened.run(study, cycles=cycles, on_event=show.event, pause=pause)
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        with pausing(pause), show:
+            record = opened.run(study, cycles=cycles, on_event=show.event, pause=pause)
         show.ending(record)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -168,7 +167,7 @@ def orpo(
 
 
 def _train(program: str, lab: Path | None, options: dict[str, Any], given: Sequence[str], **asked: Any) -> None:
-    from windlass.cli.live import Live
+    from windlass.cli.live import Live, pausing
     from windlass.lab import Lab, Pause, Started, Stopped
     from windlass.lab.training import TrainingOrder, option_names, parameter_names, train
 
@@ -191,13 +190,8 @@ def _train(program: str, lab: Path | None, options: dict[str, Any], given: Seque
                 log = escape(str(opened.runs_root / event.run.id / "stderr.log"))
                 say(f"[dim]  #{event.run.number} runs: tail -f {log}[/]", markup=True)
 
-        previous = {number: signal.signal(number, lambda *_: pause.ask()) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            with show:
-                report = train(opened, order, on_event=tell, pause=pause)
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        with pausing(pause), show:
+            report = train(opened, order, on_event=tell, pause=pause)
         if idle:
             say(f"{report.job} was done before: nothing ran.")
         say(f"[dim]report: {escape(str(opened.study_folder(report.job) / 'TRAINING.md'))}[/]", markup=True)

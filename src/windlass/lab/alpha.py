@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from windlass import __version__
 from windlass.errors import NotFound, StateError, StudyError, WindlassError
 from windlass.lab.trainer import code_and_data, thread_share
-from windlass.records.content import digest
+from windlass.records.content import digest, nest
 from windlass.records.deciding import LanguageModel
 from windlass.records.decision import StudyRecord
 from windlass.records.document import dump_yaml
@@ -113,7 +113,7 @@ def prepare(lab: Lab, order: AlphaOrder) -> tuple[str, list[str]]:
     door.check(order.parameters)
     try:
         options = door.options(order.options, Path.cwd())
-        read_config({**_nested(order.parameters), "workload": options})
+        read_config({**nest(order.parameters), "workload": options})
     except StudyError as error:
         message = re.sub(r"(?m)^(trainer\.options|config\.workload|config)[.:] ?", "", error.message)
         raise StudyError(message, error.next_step or "windlass alpha --help") from None
@@ -158,22 +158,11 @@ def _study(name: str, order: AlphaOrder, options: Mapping[str, Any]) -> dict[str
         "name": name,
         "description": f"Factor research: {options.get('idea') or 'any idea'}, on {source}",
         "trainer": {"workload": "alpha", "options": dict(options), "preload": list(workload("alpha").preload)},
-        **({"baseline": _nested(order.parameters)} if order.parameters else {}),
+        **({"baseline": nest(order.parameters)} if order.parameters else {}),
         "budget": {"runs": order.runs, "concurrent": order.concurrent},
         "baseline_runs": 1,
         "seed": order.seed,
     }
-
-
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for name, value in flat.items():
-        *groups, leaf = name.split(".")
-        place = nested
-        for group in groups:
-            place = place.setdefault(group, {})
-        place[leaf] = value
-    return nested
 
 
 def _suggestions(lab: Lab, order: AlphaOrder, options: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:

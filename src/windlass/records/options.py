@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -53,6 +53,21 @@ def parameter_names(model: type[BaseModel]) -> tuple[str, ...]:
             continue
         names += [f"{name}.{leaf}" for leaf in group.model_fields] if _is_model(group) else [name]
     return tuple(names)
+
+
+def check_parameters(workload: str, options_of: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Raises StudyError for a flat name that no run of a workload reads; ``options_of``: what its options are of."""
+    for name in names:
+        if name.startswith("workload."):
+            raise StudyError(
+                f"{name!r} is an option of the {options_of}, the same for all runs, and no parameter",
+                f"Set it in trainer.options: {name.removeprefix('workload.')}",
+            )
+        if name not in known:
+            raise StudyError(
+                f"workload {workload!r} reads no parameter {name!r}.{nearest(name, known)}",
+                f"Parameters: {', '.join(known)}",
+            )
 
 
 def _is_model(kind: Any) -> bool:

@@ -34,6 +34,15 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = 
         raise
 
 
+def flush(path: Path) -> None:
+    """Put a file, or the names that are in a folder, on the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def read_json(path: Path) -> Any:
     """The parsed file, or None where it does not exist or holds no JSON."""
     try:

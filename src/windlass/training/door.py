@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from windlass.errors import StudyError, nearest
+from windlass.records.options import check_parameters
 from windlass.runs.source import file_digest, joint_digest
 
 
@@ -52,18 +52,7 @@ class Door:
         return options
 
     def check(self, parameters: Iterable[str]) -> None:
-        known = self.parameter_names()
-        for name in parameters:
-            if name.startswith("workload."):
-                raise StudyError(
-                    f"{name!r} is an option of the training, the same for all runs, and no parameter",
-                    f"Set it in trainer.options: {name.removeprefix('workload.')}",
-                )
-            if name not in known:
-                raise StudyError(
-                    f"workload {self.name!r} reads no parameter {name!r}.{nearest(name, known)}",
-                    f"Parameters: {', '.join(known)}",
-                )
+        check_parameters(self.name, "training", parameters, self.parameter_names())
 
     def data(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         read: Named = self.read_options(options)

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from windlass.errors import PreflightError
 from windlass.records import content
 from windlass.runs.folder import write_atomic
 
@@ -110,3 +111,20 @@ def _driver() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return done.stdout.split("\n")[0].strip() or "unknown"
+
+
+def is_hub(model: str) -> bool:
+    """Whether a model is named, and no folder."""
+    return not Path(model).exists()
+
+
+def one_process(program: str) -> str:
+    """The world size, 1. Raises PreflightError ``world_size`` under a launcher of several: each would train alone."""
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size != "1":
+        raise PreflightError(
+            "world_size",
+            f"{program} trains in one process, not in {size}",
+            "Start it without torchrun or accelerate launch.",
+        )
+    return size

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from windlass.errors import PreflightError, StateError, WindlassError
+from windlass.runs.folder import flush
 from windlass.runs.journal import tell
 from windlass.training import tensors as files
 
@@ -70,9 +71,9 @@ class TrainingState:
                 file.write(manifest)
                 file.flush()
                 os.fsync(file.fileno())
-            files.sync_folder(partial)
+            flush(partial)
             os.rename(partial, final)
-            files.sync_folder(self.folder)
+            flush(self.folder)
         except (OSError, WindlassError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             kept = f"{there[-1]} stays" if there else "there is none before it"

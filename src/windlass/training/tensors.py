@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from windlass.errors import NotFound, WindlassError
+from windlass.runs.folder import flush
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +64,7 @@ def save(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str,
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
-        sync_folder(path.parent)
+        flush(path.parent)
     except (OSError, SafetensorError) as error:
         raise WindlassError(f"{path} could not be written: {error}", f"df -h {path.parent}") from error
     finally:
@@ -84,15 +85,6 @@ def load(path: Path | str) -> dict[str, Tensor]:
         return dict(load_file(path))
     except (OSError, SafetensorError) as error:
         raise WindlassError(f"{path} is no readable safetensors file: {error}") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make what was renamed in a folder survive power loss."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from windlass.errors import DataError, PreflightError
-from windlass.runs.folder import read_json, write_atomic
+from windlass.runs.folder import flush, read_json, write_atomic
 from windlass.training import models, tensors
 from windlass.training.orpo.plan import ADAPTER, ADAPTER_CONFIG
 
@@ -54,7 +54,7 @@ def publish(made: Path, checkpoint: Path, **fields: Any) -> Manifest:
         **fields,
     )
     write_atomic(checkpoint / MANIFEST, json.dumps(asdict(manifest), indent=1, sort_keys=True).encode(), durable=True)
-    tensors.sync_folder(checkpoint)
+    flush(checkpoint)
     return manifest
 
 

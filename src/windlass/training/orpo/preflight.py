@@ -67,7 +67,7 @@ def prepare(config: Config, run: Run, scratch: Path) -> Ready:
     longest = max(len(row.ids) for pair in encoded for row in (pair.chosen, pair.rejected))
     machine, dtype, memory = _machine(config, size, folder, scratch, longest, run.spec.limits.memory_bytes)
     threads = environment.pin(
-        environment.threads_for(size.parameters, os.cpu_count() or 1, 1), hub=is_hub(options.model)
+        environment.threads_for(size.parameters, os.cpu_count() or 1, 1), hub=environment.is_hub(options.model)
     )
     plan = Plan(
         model=str(folder),
@@ -87,7 +87,7 @@ def prepare(config: Config, run: Run, scratch: Path) -> Ready:
             "config": digest({**config.learned, "seed": run.seed}),
             "base": models.base_digest(folder),
             "code": __version__,
-            "world_size": _world_size(),
+            "world_size": environment.one_process("ORPO"),
         },
         scratch=str(scratch),
     )
@@ -188,22 +188,5 @@ def _four_bit(config: Config) -> bool:
     return config.workload.backend == "unsloth-orpo" and config.workload.tier == "small-gpu"
 
 
-def _world_size() -> str:
-    """Raises PreflightError ``world_size`` under a launcher of several processes: each would train by itself."""
-    size = os.environ.get("WORLD_SIZE", "1")
-    if size != "1":
-        raise PreflightError(
-            "world_size",
-            f"ORPO trains in one process, not in {size}",
-            "Start it without torchrun or accelerate launch.",
-        )
-    return size
-
-
 def _texts(rows: Numbered) -> list[Text]:
     return [(pair.prompt, pair.chosen, pair.rejected) for _, pair in rows]
-
-
-def is_hub(model: str) -> bool:
-    """Whether a model is named, and no folder."""
-    return not Path(model).exists()

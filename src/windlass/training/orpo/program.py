@@ -47,7 +47,7 @@ def train(config: Mapping[str, Any], run: Run) -> dict[str, float]:
     """
     settings = read_config(config)
     options = settings.workload
-    environment.pin(hub=preflight.is_hub(options.model))
+    environment.pin(hub=environment.is_hub(options.model))
     scratch = run.path / "scratch"
     ready = preflight.prepare(settings, run, scratch)
     environment.write(run.artifacts_dir / "environment.json")

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from windlass.errors import DataError
-from windlass.runs.folder import read_json, write_atomic
+from windlass.runs.folder import flush, read_json, write_atomic
 from windlass.runs.source import file_digest
-from windlass.training import tensors
 
 MANIFEST = "manifest.json"
 
@@ -49,7 +48,7 @@ def publish(made: Path, checkpoint: Path, **fields: Any) -> Manifest:
         files[path.name] = file_digest(checkpoint / path.name)
     manifest = Manifest(files=files, **fields)
     write_atomic(checkpoint / MANIFEST, json.dumps(asdict(manifest), indent=1, sort_keys=True).encode(), durable=True)
-    tensors.sync_folder(checkpoint)
+    flush(checkpoint)
     return manifest
 
 

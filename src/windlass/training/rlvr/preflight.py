@@ -44,7 +44,7 @@ def prepare(config: Config, run: Run, scratch: Path) -> Ready:
     Raises DataError for tasks that cannot be used, PreflightError with a code for everything else.
     """
     options, hyper = config.workload, config.hyper
-    world_size = _world_size()
+    world_size = environment.one_process("RLVR")
     train, validation, fingerprints = divided(config.workload, run, WORKLOAD, numbered_tasks, together)
     if len(train) < hyper.batch:
         raise PreflightError(
@@ -60,7 +60,7 @@ def prepare(config: Config, run: Run, scratch: Path) -> Ready:
     parameters, memory = _memory(config, folder, longest)
     device, available = _machine(run.spec.limits.memory_bytes)
     models.check_memory(memory, available)
-    environment.pin(environment.threads_for(parameters, os.cpu_count() or 1, 1), hub=is_hub(options.model))
+    environment.pin(environment.threads_for(parameters, os.cpu_count() or 1, 1), hub=environment.is_hub(options.model))
     plan = Plan(
         model=folder,
         tasks=[task for _, task in train],
@@ -85,11 +85,6 @@ def prepare(config: Config, run: Run, scratch: Path) -> Ready:
         scratch=scratch,
     )
     return Ready(plan=plan, fingerprints=fingerprints, memory=memory)
-
-
-def is_hub(model: str) -> bool:
-    """Whether a model is named, and no folder."""
-    return not Path(model).exists()
 
 
 def _longest(config: Config, folder: Path, train: Numbered, validation: Numbered) -> int:
@@ -155,15 +150,3 @@ def _machine(limit: int | None) -> tuple[str, int]:
 
     free = int(psutil.virtual_memory().available)
     return "cpu", free if limit is None else min(free, limit)
-
-
-def _world_size() -> str:
-    """Raises PreflightError ``world_size`` under a launcher of several processes: each would train by itself."""
-    size = os.environ.get("WORLD_SIZE", "1")
-    if size != "1":
-        raise PreflightError(
-            "world_size",
-            f"RLVR trains in one process, not in {size}",
-            "Start it without torchrun or accelerate launch.",
-        )
-    return size

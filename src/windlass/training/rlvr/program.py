@@ -56,7 +56,7 @@ def train(config: Mapping[str, Any], run: Run) -> dict[str, float]:
     settings = read_config(config)
     options = settings.workload
     with Preemption() as asked:
-        environment.pin(hub=preflight.is_hub(options.model))
+        environment.pin(hub=environment.is_hub(options.model))
         run.folder.state.mkdir(exist_ok=True)
         (run.folder.state / BEGUN).touch()
         scratch = run.path / "scratch"

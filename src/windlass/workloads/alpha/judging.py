@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from windlass.workloads.alpha.gate.max_t import LEVEL, MaxT, max_t
 from windlass.workloads.alpha.gate.overfitting import pbo
 from windlass.workloads.alpha.gate.placebo import Placebo, search_wide
 from windlass.workloads.alpha.gate.spa import Spa, spa
-from windlass.workloads.alpha.gate.verdict import COSTS, LIKENESS, Evidence, Verdict, provisional, tried
+from windlass.workloads.alpha.gate.verdict import COSTS, LIKENESS, Evidence, Sealed, Verdict, final, provisional, tried
 from windlass.workloads.alpha.panel import Floats
 
 CUTS = (0.4, 0.7, 0.95)  #: of the development days, at which the truncation proof shortens the panel
@@ -137,6 +137,23 @@ def judge(
         words=_words(campaign, found, best, verdicts, passed, bases.shape[1]),
         metrics={name: value for name, value in metrics.items() if np.isfinite(value)},
     )
+
+
+def through_holdout(
+    verdicts: Sequence[Verdict], chosen: Sequence[str], look: Callable[[str], Evaluation]
+) -> tuple[dict[str, Evaluation], list[Verdict]]:
+    """One factor after the other, by hash, up to the first that fails: the later ones stay unseen. ``look`` evaluates
+    one on the holdout. What was seen, by hash, and the verdicts after it."""
+    found: dict[str, Evaluation] = {}
+    sealed: dict[str, Sealed] = {}
+    judged = list(verdicts)
+    for digest in chosen:
+        found[digest] = look(digest)
+        sealed[digest] = Sealed(t=found[digest].metrics["holdout_t"], net_sharpe=dear(found[digest]))
+        judged = final(verdicts, sealed)
+        if next(one for one in judged if one.hash == digest).grade == "none":
+            break
+    return found, judged
 
 
 def _chosen(trials: Sequence[Trial], found: MaxT, top_k: int) -> list[Trial]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, cast, get_args
 
 from windlass.errors import DataError, StoreError
+from windlass.runs.folder import flush
 
 LEDGER_FILE = "factor_registry.jsonl"
 LONGEST = 1 << 16  #: bytes of a line
@@ -210,7 +211,7 @@ class Ledger:
                 written += os.pwrite(fd, data[written:], end + written)
             os.fsync(fd)
             if not end:
-                _sync_folder(self.path.parent)
+                flush(self.path.parent)
         except OSError:
             os.ftruncate(fd, end)
             raise
@@ -296,14 +297,6 @@ def _content(fd: int) -> bytes:
         parts.append(part)
         position += len(part)
     return b"".join(parts)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _distinct(trials: Iterable[Trial]) -> tuple[Trial, ...]:

@@ -24,14 +24,12 @@ from windlass.workloads.alpha.counting import TRIALS_FILE, kept, searched_days
 from windlass.workloads.alpha.engine.engine import Engine
 from windlass.workloads.alpha.evaluation.backtest import Evaluation, evaluate
 from windlass.workloads.alpha.evaluation.market import Market
-from windlass.workloads.alpha.evaluation.timeline import Timeline
-from windlass.workloads.alpha.gate.verdict import Sealed, Verdict, alike_by_now, final, searched
-from windlass.workloads.alpha.judging import dear
-from windlass.workloads.alpha.language.parse import parse
+from windlass.workloads.alpha.gate.verdict import Verdict, alike_by_now, searched
+from windlass.workloads.alpha.judging import through_holdout
 from windlass.workloads.alpha.panel import Floats, Panel
 from windlass.workloads.alpha.run import counted_bytes, prepared, refuse_changed_data
 from windlass.workloads.alpha.search.search import Candidate
-from windlass.workloads.alpha.spec import Config, Opening
+from windlass.workloads.alpha.spec import Opening
 
 if TYPE_CHECKING:
     from windlass.runs.sdk import Run
@@ -58,7 +56,8 @@ def open_holdout(config: Mapping[str, Any], run: Run) -> dict[str, float]:
         book = ledger.Ledger(run.path.parent / ledger.LEDGER_FILE)
         until = counted_bytes(run, book)
         days = reporting.sealed_days(times, panel)
-        campaign = Campaign(panel, times, settings, run.seed)
+        market, engine = Market.of(panel, settings), Engine(panel, settings.workload.engine)
+        campaign = Campaign(panel, times, settings, run.seed, market=market, engine=engine)
         verdicts, series = _as_it_was(campaign, left, before, factors)
         others = kept(book, until, campaign, run.path.parent)
         seen = searched_days(book, until, panel.market, days[0])
@@ -74,7 +73,14 @@ def open_holdout(config: Mapping[str, Any], run: Run) -> dict[str, float]:
         )
         book.append_once([entry])
         opened = _number(run, book, panel)
-        found, judged = _looked_at(chosen, verdicts, panel, times, settings)
+        by_hash = {one["hash"]: one for one in factors}
+
+        def look(digest: str) -> Evaluation:
+            signal = engine.signal(campaign.read(by_hash[digest]["expression"]))
+            return evaluate(signal, market, times, settings, rows="holdout", sign=int(by_hash[digest]["sign"]))
+
+        seen_factors, judged = through_holdout(verdicts, [one["hash"] for one in chosen], look)
+        found = {by_hash[digest]["alpha_id"]: one for digest, one in seen_factors.items()}
         told = [
             ledger.Judged(
                 standing="promoted" if one.grade in ("A", "B") else "refused",
@@ -88,13 +94,12 @@ def open_holdout(config: Mapping[str, Any], run: Run) -> dict[str, float]:
             if one.hash in {factor["hash"] for factor in chosen} and one.grade != "provisional"
         ]
         book.append_once(told)
-        names = {one["hash"]: one["alpha_id"] for one in factors}
         holdout = {"first": days[0], "last": days[1], "opened": opened, "searched": seen, "campaign": asked.campaign}
         gate = {
             **before,
             "holdout": holdout,
             "trials": {**before["trials"], "registry_bytes": until},
-            "verdicts": [reporting.verdict_dict(names[one.hash], one) for one in judged],
+            "verdicts": [reporting.verdict_dict(by_hash[one.hash]["alpha_id"], one) for one in judged],
             "words": _words(judged, chosen, found, opened),
         }
         for name, evaluation in found.items():
@@ -139,25 +144,6 @@ def _number(run: Run, book: ledger.Ledger, panel: Panel) -> int:
         return int(gate["holdout"]["opened"])
     runs = dict.fromkeys(one.run for one in book.openings(panel.market))
     return list(runs).index(run.id) + 1
-
-
-def _looked_at(
-    chosen: Sequence[Mapping[str, Any]], verdicts: list[Verdict], panel: Panel, times: Timeline, settings: Config
-) -> tuple[dict[str, Evaluation], list[Verdict]]:
-    """One factor after the other, up to the first that fails: the later ones stay unseen."""
-    market, engine = Market.of(panel, settings), Engine(panel, settings.workload.engine)
-    found: dict[str, Evaluation] = {}
-    sealed: dict[str, Sealed] = {}
-    judged = verdicts
-    for one in chosen:
-        signal = engine.signal(parse(one["expression"], fields=tuple(panel.fields)))
-        made = evaluate(signal, market, times, settings, rows="holdout", sign=int(one["sign"]))
-        found[one["alpha_id"]] = made
-        sealed[one["hash"]] = Sealed(t=made.metrics["holdout_t"], net_sharpe=dear(made))
-        judged = final(verdicts, sealed)
-        if next(two for two in judged if two.hash == one["hash"]).grade == "none":
-            break
-    return found, judged
 
 
 def _rows(

@@ -36,13 +36,13 @@ from windlass.errors import StudyError
 from windlass.workloads.alpha.campaign import Campaign, Trial, likeness, run_search
 from windlass.workloads.alpha.counting import Counted
 from windlass.workloads.alpha.engine.engine import Engine
-from windlass.workloads.alpha.evaluation.backtest import Book, evaluate, made_book
+from windlass.workloads.alpha.evaluation.backtest import Book, Evaluation, evaluate, made_book
 from windlass.workloads.alpha.evaluation.market import Market
 from windlass.workloads.alpha.evaluation.measures import correlations, static_tilt_share
 from windlass.workloads.alpha.evaluation.timeline import LABEL, Timeline, timeline
 from windlass.workloads.alpha.gate.hac import hac_t
-from windlass.workloads.alpha.gate.verdict import Sealed, Verdict, final
-from windlass.workloads.alpha.judging import Judgement, dear, judge
+from windlass.workloads.alpha.gate.verdict import Verdict
+from windlass.workloads.alpha.judging import Judgement, judge, through_holdout
 from windlass.workloads.alpha.panel import Floats, Panel
 from windlass.workloads.alpha.search.search import Candidate
 from windlass.workloads.alpha.spec import Config
@@ -228,13 +228,13 @@ class Bench:
     def _opened(self, judgement: Judgement, campaign: Campaign, market: Market) -> list[Verdict]:
         """The holdout of what is provisional, else of the one with the largest |t|."""
         chosen = [one for one in judgement.verdicts if one.grade == "provisional"] or judgement.verdicts[:1]
-        sealed = {}
-        for one in chosen:
-            trial = next(trial for trial in judgement.named.values() if trial.candidate.digest == one.hash)
-            signal = self.engine.signal(trial.candidate.node)
-            found = evaluate(signal, market, self.timeline, self.config, rows="holdout", sign=trial.sign)
-            sealed[one.hash] = Sealed(found.metrics["holdout_t"], dear(found))
-        return final(judgement.verdicts, sealed)
+        by_hash = {one.candidate.digest: one for one in judgement.named.values()}
+
+        def look(digest: str) -> Evaluation:
+            signal = self.engine.signal(by_hash[digest].candidate.node)
+            return evaluate(signal, market, self.timeline, self.config, rows="holdout", sign=by_hash[digest].sign)
+
+        return through_holdout(judgement.verdicts, [one.hash for one in chosen], look)[1]
 
     def _outcome(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from windlass.errors import WindlassError
+from windlass.runs.folder import flush
 from windlass.workloads.alpha.campaign import Trial
 from windlass.workloads.alpha.language.tree import Node
 from windlass.workloads.alpha.search.search import Candidate
@@ -39,9 +39,9 @@ def save(folder: Path, generation: int, trials: Sequence[Trial]) -> None:
     for name in SERIES:
         np.save(beside / f"{name}.npy", np.stack([getattr(one, name) for one in trials]), allow_pickle=False)
     for path in (*beside.iterdir(), beside):
-        _flush(path)
+        flush(path)
     beside.rename(place)
-    _flush(folder)
+    flush(folder)
 
 
 def load(folder: Path, generation: int, read: Callable[[str], Node]) -> list[Trial] | None:
@@ -66,11 +66,3 @@ def load(folder: Path, generation: int, read: Callable[[str], Node]) -> list[Tri
 
 def _place(folder: Path, generation: int) -> Path:
     return folder / f"generation-{generation:04d}"
-
-
-def _flush(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from windlass.errors import DataError, StudyError, nearest
-from windlass.records.content import digest
+from windlass.errors import DataError
+from windlass.records.content import digest, flatten, nest
+from windlass.records.options import check_parameters
 from windlass.runs.source import file_digest, joint_digest
 from windlass.workloads.alpha.spec import Config, Options, parameter_names, read_options
 
@@ -53,26 +54,12 @@ class Alpha:
         }
         metric, scale = ("icir", 0.05) if read.mode == "p0" else ("net_ir", 0.1)
         objective = {"metric": metric, "direction": "maximize", "scale": scale}
-        usual = Config().model_dump(mode="json")
-        baseline: dict[str, dict[str, Any]] = {}
-        for name in space:
-            group, leaf = name.split(".")
-            baseline.setdefault(group, {})[leaf] = usual[group][leaf]
+        usual = flatten(Config().model_dump(mode="json"))
+        baseline = nest({name: usual[name] for name in space})
         return {"space": space, "baseline": baseline, "objectives": [objective]}
 
     def check(self, parameters: Iterable[str]) -> None:
-        known = parameter_names()
-        for name in parameters:
-            if name.startswith("workload."):
-                raise StudyError(
-                    f"{name!r} is an option of the campaign, the same for all runs, and no parameter",
-                    f"Set it in trainer.options: {name.removeprefix('workload.')}",
-                )
-            if name not in known:
-                raise StudyError(
-                    f"workload 'alpha' reads no parameter {name!r}.{nearest(name, known)}",
-                    f"Parameters: {', '.join(known)}",
-                )
+        check_parameters(self.name, "campaign", parameters, parameter_names())
 
     def data(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(str(path) for path in files(read_options(options)))

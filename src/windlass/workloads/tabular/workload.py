@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from windlass.errors import DataError, MissingExtra, StudyError, nearest
+from windlass.errors import DataError, MissingExtra
+from windlass.records.options import check_parameters
 from windlass.runs.source import file_digest, joint_digest
 from windlass.workloads.tabular.data import file_task
 from windlass.workloads.tabular.spec import BUNDLED, FAMILIES, Options, Task, parameter_names, read_options
@@ -43,18 +44,7 @@ class Tabular:
         return {"space": space, "baseline": {"model": "boosting"}, "objectives": [objective]}
 
     def check(self, parameters: Iterable[str]) -> None:
-        known = parameter_names()
-        for name in parameters:
-            if name.startswith("workload."):
-                raise StudyError(
-                    f"{name!r} is an option of the data, the same for all runs, and no parameter",
-                    f"Set it in trainer.options: {name.removeprefix('workload.')}",
-                )
-            if name not in known:
-                raise StudyError(
-                    f"workload 'tabular' reads no parameter {name!r}.{nearest(name, known)}",
-                    f"Parameters: {', '.join(known)}",
-                )
+        check_parameters(self.name, "data", parameters, parameter_names())
 
     def data(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         named = read_options(options).data

@@ -196,7 +196,8 @@ def _close_the_ended(earned: Floats, price: Floats, close: Floats, last: npt.NDA
             earned[last[name] - 1, name] = close[closes[-1], name] / price[last[name], name] - 1.0
 
 
-def _returns(panel: Panel) -> Floats:
+def daily_returns(panel: Panel) -> Floats:
+    """(T, N) from close to close; NaN where one of the two is missing."""
     close = panel.fields["close"]
     returns = np.full_like(close, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -206,7 +207,7 @@ def _returns(panel: Panel) -> Floats:
 
 
 def _risk(panel: Panel) -> tuple[Floats, Floats]:
-    returns = _returns(panel)
+    returns = daily_returns(panel)
     members = panel.member & np.isfinite(returns)
     count = members.sum(axis=1)
     total = np.where(members, returns, 0.0).sum(axis=1)
@@ -236,5 +237,5 @@ def _controls(
         known = {name: np.log(x) if name == "liquidity" else x for name, x in values.items()}
     characteristics = [shifted(known[name]) for name in wanted if name in known]
     if "statistical" in wanted:
-        characteristics += statistical_loadings(_returns(panel), panel.member)
+        characteristics += statistical_loadings(daily_returns(panel), panel.member)
     return Controls.of(tradable, groups, characteristics)

@@ -21,7 +21,6 @@ Gives = Literal["same", "product", "quotient", "power", "root", "ratio", "rank",
 LONGEST = 252  #: rows that one window may span
 LARGEST = 1e15  #: of a number in a text
 SPAN_REACH = 4  #: an ewm reads ``SPAN_REACH * span`` rows before today
-LEAVES = ("field", "number", "group")  #: node kinds that are not called
 WORDS = ("and", "or", "not")  #: operators that are words of the grammar, not calls
 GROUPS = ("sector", "industry", "subindustry")
 

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from windlass.workloads.alpha.engine.kernels import load
 from windlass.workloads.alpha.engine.rank import rank
+from windlass.workloads.alpha.evaluation.backtest import net
 from windlass.workloads.alpha.evaluation.costs import charge
-from windlass.workloads.alpha.evaluation.market import Market
+from windlass.workloads.alpha.evaluation.market import Market, daily_returns
 from windlass.workloads.alpha.optimizer.day import Limits, Method
 from windlass.workloads.alpha.optimizer.rebalancing import optimized
 from windlass.workloads.alpha.panel import Floats
@@ -41,16 +42,13 @@ def combined(
     kernels = load("numpy")
     for signal, sign in signals:
         wanted[before:] += sign[:, None] * (rank(signal, panel.member[rows], kernels) - 0.5) / len(signals)
-    close = panel.fields["close"]
-    returns = np.full_like(close, np.nan)
-    returns[1:] = close[1:] / close[:-1] - 1.0
     assert market.beta is not None and market.volatility is not None
     found = optimized(
         wanted,
         beta=market.beta[part],
         volatility=market.volatility[part],
         adv=market.adv[part],
-        returns=returns[part],
+        returns=daily_returns(panel)[part],
         groups=panel.groups.get("sector", np.full(len(panel.names), -1, np.int16)),
         tradable=market.tradable[part],
         settings=Limits(
@@ -65,10 +63,10 @@ def combined(
     held = found.weights[before:]
     charged = charge(held, market, config.costs, rows, config.workload.aum)
     gross = np.einsum("tn,tn->t", held, market.earned[rows])
-    net = gross - charged.linear - charged.spread - charged.impact - charged.borrow
+    left = net(gross, charged)
     log = [{"date": str(panel.dates[start + int(row["row"])]), **row} for row in found.log if int(row["row"]) >= before]
     daily = [
-        {"date": str(day), "gross": gross[row], "net": net[row], "turnover": charged.traded[row] / 2}
+        {"date": str(day), "gross": gross[row], "net": left[row], "turnover": charged.traded[row] / 2}
         for row, day in enumerate(panel.dates[rows])
     ]
     return Combined(log, daily)
