@@ -89,7 +89,9 @@ FULL = a_run(
     attempt=2,
     started=10.5,
     ended=20.25,
-    failure=Failure(kind=FailureKind.TIMEOUT, message="ran past 10 s", traceback="Traceback ...\n"),
+    failure=Failure(
+        kind=FailureKind.TIMEOUT, message="ran past 10 s", traceback="Traceback ...\n", next_step="raise time_s"
+    ),
     config={"optimizer": {"lr": 1e-5, "nesterov": True}, "layers": [1, 2.0, "drei", None], "note": None, "empty": {}},
     seed=2**63 + 1,
     metrics={"val/loss": MetricSummary(last=NAN, min=-INF, max=INF, step=3, count=9), "auc": MetricSummary.of(0.5)},

@@ -184,6 +184,15 @@ def test_wrong_input_is_told(lab: Path, args: list[str], words: str) -> None:
     assert not list((lab / "runs").glob("*Z_*"))
 
 
+def test_a_panel_that_is_too_small_fails_with_what_to_do(lab: Path) -> None:
+    write_panel(small_panel(days=40, names=4), lab / "few.csv")
+    done = windlass("alpha", "--data", "few.csv", cwd=lab, code=1)
+    assert "40 days of 4 names, too few" in done.stderr and "Give a panel of at least 60 days" in done.stderr
+    assert "To do: Give a panel" in windlass("runs", "show", "latest", cwd=lab).stdout
+    entries = windlass("alpha", "factors", "--all", "--json", cwd=lab).stdout
+    assert json.loads(entries) == []
+
+
 def test_help_tells_the_modes_and_examples(lab: Path) -> None:
     text = windlass("alpha", "--help", cwd=lab).stdout
     assert "p2, the default" in text and "--eval-mode p1" in text and "selftest" in text

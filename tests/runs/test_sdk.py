@@ -81,6 +81,12 @@ def test_how_a_script_fails_is_on_record(lab: Path, code: str, kind: str, words:
     assert ended is not None and ended.code == 1
 
 
+def test_what_an_error_says_to_do_is_on_record(lab: Path) -> None:
+    script(lab, "with wl.start_run() as run: raise wl.WindlassError('3 rows are too few', 'Give 10.')")
+    failure = json.loads(only_run(lab).result_file.read_text())["failure"]
+    assert (failure["message"], failure["next_step"]) == ("3 rows are too few", "Give 10.")
+
+
 def test_a_script_that_just_ends_is_completed(lab: Path) -> None:
     assert script(lab, "wl.start_run().log(loss=0.5)").returncode == 0
     assert json.loads(only_run(lab).result_file.read_text())["metrics"] == {"loss": 0.5}

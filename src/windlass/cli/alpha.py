@@ -137,9 +137,10 @@ def alpha(
         say("Paused; the same command goes on.")
         raise typer.Exit(130)
     if outcome.run is None:
-        failures = sorted({run.failure.message for run in outcome.runs if run.failure})
-        say(f"[bold red]error:[/] {escape('; '.join(failures) or outcome.record.stopped_because)}", markup=True)
-        say(f"  windlass why {outcome.job}#1")
+        failures = [run.failure for run in outcome.runs if run.failure]
+        messages = sorted({failure.message for failure in failures})
+        say(f"[bold red]error:[/] {escape('; '.join(messages) or outcome.record.stopped_because)}", markup=True)
+        say(f"  {next((one.next_step for one in failures if one.next_step), f'windlass why {outcome.job}#1')}")
         raise typer.Exit(1)
     say(f"[dim]report: {escape(str(outcome.folder / 'report.html'))}[/]", markup=True)
 
@@ -235,8 +236,8 @@ def selftest(
         run = measure(opened, options, settings, seed, lambda done: progress(done, whole))
         found = opened.folder(run.id).artifacts / "selftest.json"
         if not found.is_file():
-            why = run.failure.message if run.failure else str(run.status)
-            raise WindlassError(f"the selftest failed: {why}", f"windlass runs show {run.id}")
+            why, step = (run.failure.message, run.failure.next_step) if run.failure else (str(run.status), "")
+            raise WindlassError(f"the selftest failed: {why}", step or f"windlass runs show {run.id}")
         table = json.loads(found.read_text())
     if as_json:
         json_out({"run": run.id, **table})

@@ -196,7 +196,7 @@ def resume(run_id: RunArgument, lab: LabOption = None, as_json: JsonOption = Fal
     else:
         out(f"{run.id} is {status_words(run)}")
     if run.failure is not None:
-        say(f"{run.failure.message}\nwindlass runs show {run.id}")
+        say(f"{run.failure.message}\n{run.failure.next_step or f'windlass runs show {run.id}'}")
     if run.status is not Status.COMPLETED:
         raise typer.Exit(1)
 

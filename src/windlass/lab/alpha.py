@@ -304,8 +304,8 @@ def _told(lab: Lab, run: RunRecord) -> CampaignReport:
 
     report = CampaignReport.read(RunFolder(lab.runs_root / run.id))
     if run.status is not Status.COMPLETED or report is None:
-        why = run.failure.message if run.failure else str(run.status)
-        raise JobError(f"run {run.id} failed: {why}", f"windlass runs show {run.id}")
+        why, step = (run.failure.message, run.failure.next_step) if run.failure else (str(run.status), "")
+        raise JobError(f"run {run.id} failed: {why}", step or f"windlass runs show {run.id}")
     return report
 
 

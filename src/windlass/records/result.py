@@ -156,4 +156,5 @@ def _parse_failure(data: Mapping[str, Any]) -> Failure:
         kind=FailureKind(data["kind"]),
         message=str(data.get("message", "")),
         traceback=str(data.get("traceback", "")),
+        next_step=str(data.get("next_step", "")),
     )

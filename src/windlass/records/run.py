@@ -137,11 +137,12 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why a run failed, whole: kind, message, and the job's own traceback where it has one."""
+    """Why a run failed, whole: kind, message, the job's own traceback and what it says to do, where it has them."""
 
     kind: FailureKind
     message: str
     traceback: str = ""
+    next_step: str = ""  #: a command or an action, as of a WindlassError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,7 @@ def run_summary(run: RunRecord, folder: RunFolder) -> str:
         f"# Run {code(run.id)}",
         "\n".join(f"- {escape(name)}: {escape(value)}" for name, value in facts),
         f"**Failed: {run.failure.kind}.** {escape(one_line(run.failure.message, 400))}" if run.failure else "",
+        f"To do: {escape(one_line(run.failure.next_step, 400))}" if run.failure and run.failure.next_step else "",
         f"**Stopped early.** {escape(one_line(run.stopped_early.reason, 400))}" if run.stopped_early else "",
         "Alpha research:\n\n" + "\n".join(f"- {escape(line)}" for line in headlines) if headlines else "",
         markdown_table(("metric", "last"), metrics, right=(1,)) if metrics else "No metric on record.",
@@ -96,6 +97,8 @@ def _ending(run: RunRecord, folder: RunFolder) -> Iterator[Block]:
     yield Table(("", ""), rows)
     if run.failure is not None:
         yield Paragraph(f"Failed ({run.failure.kind}): {run.failure.message}")
+        if run.failure.next_step:
+            yield Paragraph(f"To do: {run.failure.next_step}")
         if run.failure.traceback.strip():
             lines = run.failure.traceback.rstrip().splitlines()
             left_out = len(lines) - TRACEBACK_LINES

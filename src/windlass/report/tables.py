@@ -49,13 +49,14 @@ def status_words(run: RunRecord) -> str:
 
 def run_dict(run: RunRecord) -> dict[str, Any]:
     """A run as JSON values; NaN and infinity as strings."""
+    failure = run.failure
     return {
         "id": run.id,
         "name": run.name,
         "study": run.study,
         "number": run.number,
         "status": run.status,
-        "failure": {"kind": run.failure.kind, "message": run.failure.message} if run.failure else None,
+        "failure": failure and {"kind": failure.kind, "message": failure.message, "next_step": failure.next_step},
         "stopped_early": _early_stop(run),
         "attempt": run.attempt,
         "created": run.created,

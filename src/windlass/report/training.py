@@ -87,12 +87,8 @@ class TrainingReport:
 
     @property
     def next_step(self) -> str:
-        """What the first failure itself says to do: an error's next step ends its traceback, after the message."""
-        failure = next((run.failure for run in self.runs if run.failure is not None), None)
-        if failure is None:
-            return ""
-        _, found, rest = failure.traceback.rpartition(failure.message)
-        return one_line(rest, 400) if found else ""
+        """What the first failure says to do."""
+        return next((one_line(run.failure.next_step, 400) for run in self.runs if run.failure is not None), "")
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers and names alone: no clock and no path, so that the same job gives the same text."""

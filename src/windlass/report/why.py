@@ -303,6 +303,8 @@ def _outcome(explained: Explained) -> Iterator[Block]:
     yield Table(("", ""), rows)
     if run.failure is not None:
         yield Paragraph(f"Failed ({run.failure.kind}): {run.failure.message}")
+        if run.failure.next_step:
+            yield Paragraph(f"To do: {run.failure.next_step}")
     if run.attempt > 1 and run.notes:
         yield Bullets(run.notes)
     if (stop := run.stopped_early) is not None:

@@ -1,4 +1,4 @@
-"""An exception as a failure that arrives whole: kind, message, traceback. Standard library only."""
+"""An exception as a failure that arrives whole: kind, message, traceback, next step. Standard library only."""
 
 from __future__ import annotations
 
@@ -22,12 +22,18 @@ OUT_OF_MEMORY = re.compile(
 
 
 def describe_failure(error: BaseException) -> Failure:
-    """An exception as a failure, with its kind, message and traceback."""
-    message = error.message if isinstance(error, WindlassError) else f"{type(error).__name__}: {error}"
+    """An exception as a failure, with its kind, message, traceback and next step."""
+    told = error if isinstance(error, WindlassError) else None
+    message = told.message if told else f"{type(error).__name__}: {error}"
     kind = next((kind for family, kind in KINDS if isinstance(error, family)), FailureKind.ERROR)
     if isinstance(error, RuntimeError) and OUT_OF_MEMORY.match(message):
         kind = FailureKind.OUT_OF_MEMORY
-    return Failure(kind=kind, message=message, traceback="".join(traceback.format_exception(error)))
+    return Failure(
+        kind=kind,
+        message=message,
+        traceback="".join(traceback.format_exception(error)),
+        next_step=told.next_step if told else "",
+    )
 
 
 def exit_code(failure: Failure | None) -> int:

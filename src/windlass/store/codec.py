@@ -63,7 +63,7 @@ def run_to_text(run: RunRecord) -> str:
         "number": run.number,
         "started": run.started,
         "ended": run.ended,
-        "failure": failure and [failure.kind, failure.message, failure.traceback],
+        "failure": failure and [failure.kind, failure.message, failure.traceback, failure.next_step],
         "stopped_early": run.stopped_early and asdict(run.stopped_early),
         "config": run.config,
         "seed": run.seed,
@@ -87,8 +87,9 @@ def run_from_text(text: str) -> RunRecord:
     try:
         data = _read(text)
         data["status"] = Status(data["status"])
-        if failure := data["failure"]:
-            data["failure"] = Failure(kind=FailureKind(failure[0]), message=failure[1], traceback=failure[2])
+        if data["failure"]:
+            kind, message, trace, next_step = data["failure"]
+            data["failure"] = Failure(kind=FailureKind(kind), message=message, traceback=trace, next_step=next_step)
         if stop := data.get("stopped_early"):
             data["stopped_early"] = EarlyStop(**stop)
         data["metrics"] = {

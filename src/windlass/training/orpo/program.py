@@ -14,13 +14,14 @@ import io
 import shutil
 import sys
 import time
-import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from windlass.records.run import Failure, FailureKind
+from windlass.records.run import FailureKind
+from windlass.runs.failure import describe_failure
 from windlass.runs.folder import write_atomic
 from windlass.training import environment, health, tensors
 from windlass.training.orpo import adapter, preflight, unsloth
@@ -62,8 +63,7 @@ def train(config: Mapping[str, Any], run: Run) -> dict[str, float]:
         try:
             trained = _trained(settings, ready, run)
         except BudgetSpent as error:
-            failure = Failure(kind=FailureKind.BUDGET, message=error.message, traceback=traceback.format_exc())
-            run.finish(failure=failure)
+            run.finish(failure=replace(describe_failure(error), kind=FailureKind.BUDGET))
             raise
         for note in trained.notes:
             run.note(note)
