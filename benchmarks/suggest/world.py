@@ -55,14 +55,14 @@ class History:
 
 
 class WorldModelAlone:
-    """Sobol points while there are few results, then what the world model suggests, and nothing else."""
+    """The middle of the space, Sobol points while there are few results, then what the world model suggests."""
 
     def __init__(self, problem: Problem, seed: int) -> None:
         self.history = History(problem, seed)
         self.study, self.space = self.history.study, self.history.space
         self.first = initial_points(self.space.dimensions)
         sequence = qmc.Sobol(self.space.dimensions, scramble=True, rng=np.random.default_rng([seed, 0]))
-        self.points = np.vstack([sequence.random(1) for _ in range(self.first)])
+        self.points = np.vstack([np.full((1, self.space.dimensions), 0.5), sequence.random(self.first - 1)])
         self.tried: set[str] = set()
         self.forecast: Forecast | None = None
 

@@ -137,6 +137,16 @@ def test_explorer_covers_better_than_random_one_by_one_as_in_a_batch() -> None:
         runs.append(make_run(number, proposal.values, 1.0))
 
 
+def test_a_study_without_a_complete_baseline_begins_in_the_middle() -> None:
+    study = make_study(rules=[], constraints=[])
+    (first,) = propose("explorer", situation((), study))
+    assert first.values["x"] == situation((), study).space.decode([0.5] * situation((), study).space.dimensions)["x"]
+    assert "middle" in first.reason
+    later = propose("explorer", situation([make_run(1, {**first.values, "x": 0.9}, 1.0)], study))
+    with_baseline = propose("explorer", situation((), make_study(rules=[], constraints=[], **COMPLETE)))
+    assert not any("middle" in proposal.reason for proposal in later + with_baseline)
+
+
 def _random(now: Situation, count: int, seed: int) -> list[Proposal]:
     rng = np.random.default_rng(seed)
     drawings = (now.space.decode(rng.random(now.space.dimensions)) for _ in range(count))

@@ -61,11 +61,12 @@ class Baseline:
 class Explorer:
     """Fills the space with the study's scrambled Sobol sequence (Owen 1998), aware of what exists.
 
-    The next point of the sequence is passed over where it is near a config that was decided on, by anyone, and, once
-    runs have failed, where it is likely to fail, too; both measured against the points that come after it. Where none
-    is both far and safe, safe is what counts. Taking the farthest point instead of the first that is far enough was
-    worse: such points crowd at the space's edges. When no point is acceptable it proposes the last one, so that the
-    decision names the rule that rejects it.
+    A study without a complete baseline begins in the middle of its space: ranges are mostly set around what is
+    expected. Then the next point of the sequence is passed over where it is near a config that was decided on, by
+    anyone, and, once runs have failed, where it is likely to fail, too; both measured against the points that come
+    after it. Where none is both far and safe, safe is what counts. Taking the farthest point instead of the first that
+    is far enough was worse: such points crowd at the space's edges. When no point is acceptable it proposes the last
+    one, so that the decision names the rule that rejects it.
     """
 
     name: ClassVar[str] = "explorer"
@@ -76,11 +77,26 @@ class Explorer:
         known = [values_of(space, decision.config) for decision in situation.decided if decision.config]
         points = [space.encode(values, fill=math.nan) for values in known if values is not None]
         for index in range(start, start + len(numbers)):
-            proposal = self._next(situation, index, np.array(points).reshape(-1, space.dimensions), taken)
+            proposal = self._middle(situation) if index == 0 else None
+            if proposal is None:
+                proposal = self._next(situation, index, np.array(points).reshape(-1, space.dimensions), taken)
             proposals.append(proposal)
             taken.append(proposal.values)
             points.append(space.encode(proposal.values, fill=math.nan))
         return proposals
+
+    def _middle(self, situation: Situation) -> Proposal | None:
+        """The study's first config, unless there is another to begin with."""
+        space = situation.space
+        values = space.repair(space.decode(np.full(space.dimensions, 0.5)))
+        if situation.decided or situation.baseline_is_complete or not situation.acceptable(values):
+            return None
+        return Proposal(
+            values=values,
+            proposer=self.name,
+            reason=f"the middle of all {space.dimensions} dimensions: there is no complete baseline to begin with",
+            evidence={"point": 0, "configs": 0},
+        )
 
     def _next(self, situation: Situation, index: int, known: Array, taken: Sequence[Values]) -> Proposal:
         space = situation.space

@@ -20,7 +20,14 @@ from scipy.linalg import lapack
 from scipy.special import log_ndtr, ndtri
 
 from windlass.worldmodel.cube import Array, Groups
-from windlass.worldmodel.gp import MEAN_VARIANCE, GaussianProcess, matern, squared_by_dimension, squared_distances
+from windlass.worldmodel.gp import (
+    MEAN_VARIANCE,
+    GaussianProcess,
+    matern,
+    pairs,
+    squared_by_dimension,
+    squared_distances,
+)
 
 LENGTH_CENTRE, LENGTH_SD = -0.5, 0.7  #: of log l less log sqrt(d)
 SIGNAL_CENTRE, SIGNAL_SD = math.log(16.0), 1.0  #: of log s: large, so a border is sharp
@@ -96,6 +103,7 @@ class LabelDensity:
     def __init__(self, F: Array, y: Array, groups: Groups, m: float) -> None:
         self.y, self.m = y, m
         self.d = int(groups.max()) + 1
+        self.pairs = pairs(len(y))
         self.D = 5 * squared_by_dimension(F, groups)
 
     @property
@@ -110,9 +118,14 @@ class LabelDensity:
         d, n, y = self.d, len(self.y), self.y
         inverse = np.exp(-2 * theta[:d])
         q = np.sqrt(inverse @ self.D)
-        decay = math.exp(theta[d]) * np.exp(-q)
+        signal = math.exp(theta[d])
+        decay = signal * np.exp(-q)
         rising = 1 + q
-        k = ((rising + q * q / 3) * decay).reshape(n, n)
+        triangle = np.zeros(n * n)
+        triangle[self.pairs] = (rising + q * q / 3) * decay
+        k = triangle.reshape(n, n)
+        k = k + k.T
+        np.fill_diagonal(k, signal)
         K = k + MEAN_VARIANCE
         try:
             at = mode(K, y, self.m)
@@ -129,13 +142,13 @@ class LabelDensity:
         # d evidence = sum of (a a' - R) / 2 * dK + u dK a', symmetrised
         W = 0.5 * (np.multiply.outer(at.slope, at.slope) - R) + np.multiply.outer(u, at.slope)
         gradient = np.zeros(d + 2)
-        gradient[:d] = -(1 / 3) * (self.D @ (W.ravel() * (rising * decay))) * inverse
+        gradient[:d] = -(1 / 3) * (self.D @ ((W + W.T).ravel()[self.pairs] * (rising * decay))) * inverse
         gradient[d] = -float((W * k).sum())
         lengths = (theta[:d] - LENGTH_CENTRE - 0.5 * math.log(d)) / LENGTH_SD
-        signal = (theta[d] - SIGNAL_CENTRE) / SIGNAL_SD
+        strength = (theta[d] - SIGNAL_CENTRE) / SIGNAL_SD
         gradient[:d] += lengths / LENGTH_SD
-        gradient[d] += signal / SIGNAL_SD
-        return float(0.5 * (lengths @ lengths + signal * signal) - at.evidence), gradient
+        gradient[d] += strength / SIGNAL_SD
+        return float(0.5 * (lengths @ lengths + strength * strength) - at.evidence), gradient
 
 
 def base(rate: float) -> float:

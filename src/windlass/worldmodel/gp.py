@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
 from scipy.optimize import minimize
 
@@ -164,6 +165,7 @@ class Density:
 
     def __init__(self, F: Array, y: Array, groups: Groups, extra: Array) -> None:
         self.y, self.extra = y, extra
+        self.pairs = pairs(len(y))
         self.D = 5 * squared_by_dimension(F, groups)
         self.d = len(self.D)
 
@@ -182,10 +184,11 @@ class Density:
         q = np.sqrt(inverse @ self.D)
         decay = signal * np.exp(-q)
         rising = 1 + q
-        K = ((rising + q * q / 3) * decay).reshape(n, n)
         diagonal = noise + FLOOR + self.extra
-        np.fill_diagonal(K, signal + diagonal)
-        L, info = lapack.dpotrf(K.T, lower=1, clean=1, overwrite_a=0)
+        K = np.zeros(n * n)  # one triangle is enough
+        K[self.pairs] = (rising + q * q / 3) * decay
+        K[:: n + 1] = signal + diagonal
+        L, info = lapack.dpotrf(K.reshape(n, n).T, lower=1, clean=0, overwrite_a=1)
         if info:
             return 1e10, np.zeros_like(theta)
         log_det = np.log(np.diagonal(L)).sum()
@@ -196,10 +199,9 @@ class Density:
         mean = float(sums @ y / (sums.sum() + 1 / MEAN_VARIANCE))
         a = ky - mean * sums
         value = 0.5 * ((y - mean) @ a + mean * mean / MEAN_VARIANCE) + log_det
-        # sums over the whole symmetric W = a a' - inverse(K), from one triangle; D has a zero diagonal
-        W = np.multiply.outer(a, a).ravel() - 2 * P.ravel()
+        W = (np.multiply.outer(a, a) - P.T).ravel()[self.pairs]  # a a' - inverse(K), of each pair
         gradient = np.empty(d + 2)
-        gradient[:d] = -(1 / 6) * (self.D @ (W * (rising * decay))) * inverse
+        gradient[:d] = -(1 / 3) * (self.D @ (W * (rising * decay))) * inverse
         fit, complexity = a * a, trace
         gradient[d] = -0.5 * (a @ (y - mean) - (fit * diagonal).sum() - (n - (complexity * diagonal).sum()))
         gradient[d + 1] = -0.5 * noise * (fit - complexity).sum()
@@ -223,13 +225,18 @@ def log_prior(theta: Array) -> tuple[float, Array]:
     return float(value), gradient
 
 
+def pairs(n: int) -> NDArray[np.int64]:
+    """Where the pairs i < j of n points lie in a flat matrix (n * n,), row by row; shape (n (n - 1) / 2,)."""
+    return np.flatnonzero(np.tri(n, k=-1, dtype=np.bool_).T)
+
+
 def squared_by_dimension(F: Array, groups: Groups) -> Array:
-    """Squared distances between rows of F (n, p), dimension by dimension; shape (d, n * n)."""
-    n, d = len(F), int(groups.max()) + 1
-    D = np.zeros((d, n, n))
+    """Squared distances between the rows of F (n, p), for each dimension and each of ``pairs``."""
+    one, other = np.divmod(pairs(len(F)), len(F))
+    D = np.zeros((int(groups.max()) + 1, len(one)))
     for f, j in enumerate(groups):
-        D[j] += (F[:, f, None] - F[None, :, f]) ** 2
-    return D.reshape(d, n * n)
+        D[j] += (F[one, f] - F[other, f]) ** 2
+    return D
 
 
 def squared_distances(A: Array, B: Array) -> Array:

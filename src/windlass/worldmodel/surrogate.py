@@ -63,11 +63,13 @@ def _learn(
     features = np.frombuffer(F).reshape(len(targets), len(dimension_of))
     d = int(dimension_of.max()) + 1
     choices: list[tuple[float, Warp, Density, Fit]] = []
+    start = smooth_start(d)
     for power in powers:
         warp = Warp.of(targets, power)
         density = Density(features, warp(targets), dimension_of, warp.variance(targets, errors))
-        fit = Fit.of(density, smooth_start(d))
+        fit = Fit.of(density, start)
         choices.append((fit.value - warp.log_slope(targets), warp, density, fit))
+        start = fit.theta  # the same data, bent a little more
     _, warp, density, fit = min(choices, key=lambda choice: choice[0])
     if rough:
         fit = min(fit, Fit.of(density, rough_start(d)), key=lambda one: one.value)
