@@ -62,7 +62,8 @@ class WorldModelAlone:
         self.study, self.space = self.history.study, self.history.space
         self.first = initial_points(self.space.dimensions)
         sequence = qmc.Sobol(self.space.dimensions, scramble=True, rng=np.random.default_rng([seed, 0]))
-        self.points = np.vstack([np.full((1, self.space.dimensions), 0.5), sequence.random(self.first - 1)])
+        spread = [sequence.random(1) for _ in range(self.first - 1)]
+        self.points = np.vstack([np.full((1, self.space.dimensions), 0.5), *spread])
         self.tried: set[str] = set()
         self.forecast: Forecast | None = None
 

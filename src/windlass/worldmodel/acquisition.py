@@ -33,6 +33,8 @@ def log_h(z: Array) -> Array:
     z = np.asarray(z, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         plain = np.log(np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi) + z * ndtr(z))
+        if (z > -1).all():
+            return np.asarray(plain)
         t = np.maximum(-z, 1.0)
         rest = 1 - t * math.sqrt(math.pi / 2) * erfcx(t / math.sqrt(2))
         rest = np.where(t > 1e3, 1 / (t * t), np.maximum(rest, 1e-300))

@@ -56,6 +56,7 @@ class GaussianProcess:
         self.signal = math.exp(theta[d])
         self.noise = math.exp(theta[d + 1]) + FLOOR
         self.Z = F * self.weights
+        self.norms = (self.Z * self.Z).sum(axis=1)
         self.y = y
         n = len(y)
         diagonal = self.noise + (extra if extra is not None else np.zeros(n))
@@ -69,21 +70,29 @@ class GaussianProcess:
 
     def _kernel(self, Z: Array) -> Array:
         """Covariance (k, n) of scaled features ``Z`` (k, p) with the data."""
-        return matern(squared_distances(Z, self.Z), self.signal)
+        return matern(squared_distances(Z, self.Z, self.norms), self.signal)
 
     def predict(self, F: Array, *, gradients: bool = False) -> Posterior:
         """At features ``F`` (k, p)."""
         Z = F * self.weights
-        q = np.sqrt(5 * squared_distances(Z, self.Z))
-        decay = self.signal * np.exp(-q)
-        rising = 1 + q
-        K = (rising + q * q / 3) * decay
+        q = squared_distances(Z, self.Z, self.norms)  # in place from here on: new memory costs as much as the arithmetic
+        q *= 5
+        np.sqrt(q, out=q)
+        decay = np.negative(q)
+        np.exp(decay, out=decay)
+        decay *= self.signal
+        K = q * q
+        K /= 3
+        rising = np.add(q, 1, out=q)
+        K += rising
+        K *= decay
         V = blas.dtrmm(1.0, self.Linv, K, side=1, lower=1, trans_a=1)
         var = np.maximum(self.signal - np.einsum("ij,ij->i", V, V), 1e-12)
         mean = self.mean + K @ self.alpha
         if not gradients:
             return Posterior(mean, var)
-        slope = -(5 / 3) * rising * decay
+        slope = rising * (-5 / 3)
+        slope *= decay
         mean_grad = self._pull(slope * self.alpha, Z)
         var_grad = -2 * self._pull(slope * (V @ self.Linv), Z)
         return Posterior(mean, var, mean_grad, var_grad)
@@ -113,6 +122,7 @@ class GaussianProcess:
         Linv = np.zeros((n + k, n + k), order="F")
         Linv[:n, :n], Linv[n:, n:], Linv[n:, :n] = self.Linv, Sinv, -Sinv @ B @ self.Linv
         grown.Z, grown.Linv = np.vstack([self.Z, Z]), Linv
+        grown.norms = (grown.Z * grown.Z).sum(axis=1)
         grown.alpha = np.concatenate([self.alpha, np.zeros(k)])
         grown.y = np.concatenate([self.y, self.mean + cross @ self.alpha])
         return grown
@@ -239,8 +249,10 @@ def squared_by_dimension(F: Array, groups: Groups) -> Array:
     return D
 
 
-def squared_distances(A: Array, B: Array) -> Array:
-    squared = (A * A).sum(axis=1)[:, None] + (B * B).sum(axis=1) - 2 * A @ B.T
+def squared_distances(A: Array, B: Array, norms: Array | None = None) -> Array:
+    """Between the rows of A (k, p) and B (n, p), shape (k, n); ``norms`` (n,): the squares of B's, where known."""
+    squared = (A * A).sum(axis=1)[:, None] + ((B * B).sum(axis=1) if norms is None else norms)
+    squared -= 2 * A @ B.T
     return np.asarray(np.maximum(squared, 0.0, out=squared))
 
 
