@@ -75,7 +75,7 @@ class GaussianProcess:
     def predict(self, F: Array, *, gradients: bool = False) -> Posterior:
         """At features ``F`` (k, p)."""
         Z = F * self.weights
-        q = squared_distances(Z, self.Z, self.norms)  # in place from here on: new memory costs as much as the arithmetic
+        q = squared_distances(Z, self.Z, self.norms)  # in place from here on: memory costs as much as arithmetic
         q *= 5
         np.sqrt(q, out=q)
         decay = np.negative(q)
