@@ -32,9 +32,9 @@ from windlass.worldmodel.surrogate import Failures, Surrogate, predictions
 from windlass.worldmodel.trials import Trial
 
 USABLE = 3  #: finite results from which the score's model means something
-#: the chance to run, Phi(z), counts as 2 log Phi(2.5 z) in an acquisition: where only what lies beyond a border
+#: the chance to run, Phi(z), counts as 4 log Phi(2.5 z) in an acquisition: where only what lies beyond a border
 #: promises anything, a plain exponent lets a search fail again and again at 90 %
-CAUTION, STEEPNESS = 2.0, 2.5
+CAUTION, STEEPNESS = 4.0, 2.5
 CHECKS = 300  #: candidates at a time that ``acceptable`` is asked about, for one suggestion
 FURTHER = 21  #: times as many at most, drawn anew, where none is acceptable
 
