@@ -77,7 +77,7 @@ class Explorer:
         known = [values_of(space, decision.config) for decision in situation.decided if decision.config]
         points = [space.encode(values, fill=math.nan) for values in known if values is not None]
         for index in range(start, start + len(numbers)):
-            proposal = self._middle(situation) if index == 0 else None
+            proposal = None if situation.decided or proposals else self._middle(situation)
             if proposal is None:
                 proposal = self._next(situation, index, np.array(points).reshape(-1, space.dimensions), taken)
             proposals.append(proposal)
@@ -87,9 +87,11 @@ class Explorer:
 
     def _middle(self, situation: Situation) -> Proposal | None:
         """The study's first config, unless there is another to begin with."""
+        if situation.baseline_is_complete:
+            return None
         space = situation.space
         values = space.repair(space.decode(np.full(space.dimensions, 0.5)))
-        if situation.decided or situation.baseline_is_complete or not situation.acceptable(values):
+        if not situation.acceptable(values):
             return None
         return Proposal(
             values=values,

@@ -225,6 +225,7 @@ def selftest(
       windlass alpha selftest --data panel.parquet --nulls 200 --planted 50 --candidates 100 --processes 2
     """
     from windlass.lab import Lab
+    from windlass.lab.alpha import ended
     from windlass.lab.alpha import selftest as measure
 
     files = {"data": data, "sectors": sectors, "membership": membership}
@@ -236,8 +237,7 @@ def selftest(
         run = measure(opened, options, settings, seed, lambda done: progress(done, whole))
         found = opened.folder(run.id).artifacts / "selftest.json"
         if not found.is_file():
-            why, step = (run.failure.message, run.failure.next_step) if run.failure else (str(run.status), "")
-            raise WindlassError(f"the selftest failed: {why}", step or f"windlass runs show {run.id}")
+            raise ended("the selftest", run)
         table = json.loads(found.read_text())
     if as_json:
         json_out({"run": run.id, **table})

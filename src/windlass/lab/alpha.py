@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from windlass import __version__
-from windlass.errors import NotFound, StateError, StudyError, WindlassError
+from windlass.errors import JobError, NotFound, StateError, StudyError, WindlassError
 from windlass.lab.trainer import code_and_data, thread_share
 from windlass.records.content import digest, nest
 from windlass.records.deciding import LanguageModel
@@ -300,13 +300,16 @@ def _alone(name: str, function: str, config: Mapping[str, Any], lineage: Mapping
 
 
 def _told(lab: Lab, run: RunRecord) -> CampaignReport:
-    from windlass.errors import JobError
-
     report = CampaignReport.read(RunFolder(lab.runs_root / run.id))
     if run.status is not Status.COMPLETED or report is None:
-        why, step = (run.failure.message, run.failure.next_step) if run.failure else (str(run.status), "")
-        raise JobError(f"run {run.id} failed: {why}", step or f"windlass runs show {run.id}")
+        raise ended(f"run {run.id}", run)
     return report
+
+
+def ended(what: str, run: RunRecord) -> JobError:
+    """Why a run has nothing to show, and what to do."""
+    why, step = (run.failure.message, run.failure.next_step) if run.failure else (str(run.status), "")
+    return JobError(f"{what} failed: {why}", step or f"windlass runs show {run.id}")
 
 
 def tried(lab: Lab, run: RunRecord) -> str:

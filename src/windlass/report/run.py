@@ -13,7 +13,7 @@ from windlass.report.alpha_campaign import CampaignReport
 from windlass.report.blocks import Block, Bullets, Code, Mono, Paragraph, RunId, Section, Table
 from windlass.report.figures import sparkline
 from windlass.report.markdown import render
-from windlass.report.tables import status_words
+from windlass.report.tables import status_words, told_failure
 from windlass.runs.attempts import left_state
 from windlass.runs.folder import RunFolder, read_json
 from windlass.runs.text import code, document, duration, escape, number, one_line, show, size, when
@@ -96,9 +96,7 @@ def _ending(run: RunRecord, folder: RunFolder) -> Iterator[Block]:
     rows += [(f"tag {name}", value) for name, value in run.tags.items()]
     yield Table(("", ""), rows)
     if run.failure is not None:
-        yield Paragraph(f"Failed ({run.failure.kind}): {run.failure.message}")
-        if run.failure.next_step:
-            yield Paragraph(f"To do: {run.failure.next_step}")
+        yield from told_failure(run.failure)
         if run.failure.traceback.strip():
             lines = run.failure.traceback.rstrip().splitlines()
             left_out = len(lines) - TRACEBACK_LINES

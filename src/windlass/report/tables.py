@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from windlass.records.result import encode_number
-from windlass.records.run import RunRecord
+from windlass.records.run import Failure, RunRecord
+from windlass.report.blocks import Paragraph
 from windlass.runs.text import duration, number, when
 
 if TYPE_CHECKING:
@@ -45,6 +46,13 @@ def status_words(run: RunRecord) -> str:
     words = f"failed: {run.failure.kind}" if run.failure else str(run.status)
     words = "stopped early" if run.stopped_early else words
     return words if run.attempt == 1 else f"{words} (attempt {run.attempt})"
+
+
+def told_failure(failure: Failure) -> Iterator[Paragraph]:
+    """Its kind and message, and what to do."""
+    yield Paragraph(f"Failed ({failure.kind}): {failure.message}")
+    if failure.next_step:
+        yield Paragraph(f"To do: {failure.next_step}")
 
 
 def run_dict(run: RunRecord) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from windlass.records.run import RunRecord, Status
 from windlass.records.study import Study
 from windlass.report.blocks import Block, Bullets, Cells, Code, Mono, Paragraph, RunId, Section, Table
 from windlass.report.forecasts import ForecastCheck, forecast_checks
-from windlass.report.tables import run_dict, status_words
+from windlass.report.tables import run_dict, status_words, told_failure
 from windlass.report.words import (
     chance,
     changes,
@@ -302,9 +302,7 @@ def _outcome(explained: Explained) -> Iterator[Block]:
         rows.append(("breaks", ", ".join(guard.metric for guard in broken)))
     yield Table(("", ""), rows)
     if run.failure is not None:
-        yield Paragraph(f"Failed ({run.failure.kind}): {run.failure.message}")
-        if run.failure.next_step:
-            yield Paragraph(f"To do: {run.failure.next_step}")
+        yield from told_failure(run.failure)
     if run.attempt > 1 and run.notes:
         yield Bullets(run.notes)
     if (stop := run.stopped_early) is not None:

@@ -79,7 +79,8 @@ def open_holdout(config: Mapping[str, Any], run: Run) -> dict[str, float]:
             signal = engine.signal(campaign.read(by_hash[digest]["expression"]))
             return evaluate(signal, market, times, settings, rows="holdout", sign=int(by_hash[digest]["sign"]))
 
-        seen_factors, judged = through_holdout(verdicts, [one["hash"] for one in chosen], look)
+        hashes = [one["hash"] for one in chosen]
+        seen_factors, judged = through_holdout(verdicts, hashes, look)
         found = {by_hash[digest]["alpha_id"]: one for digest, one in seen_factors.items()}
         told = [
             ledger.Judged(
@@ -91,7 +92,7 @@ def open_holdout(config: Mapping[str, Any], run: Run) -> dict[str, float]:
                 reasons=(one.words,),
             )
             for one in judged
-            if one.hash in {factor["hash"] for factor in chosen} and one.grade != "provisional"
+            if one.hash in hashes and one.grade != "provisional"
         ]
         book.append_once(told)
         holdout = {"first": days[0], "last": days[1], "opened": opened, "searched": seen, "campaign": asked.campaign}
