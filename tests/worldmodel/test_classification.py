@@ -7,7 +7,7 @@ import pytest
 from scipy.special import ndtr
 
 from windlass.worldmodel.classification import LabelDensity, base, conditioned, label_start, mode
-from windlass.worldmodel.gp import MEAN_VARIANCE, Fit
+from windlass.worldmodel.gp import MEAN_VARIANCE, Distances, Fit
 
 GROUPS = np.array([0, 1, 2, 2, 2])  # two ordered dimensions, one with three values
 
@@ -24,14 +24,14 @@ def border(F: np.ndarray) -> np.ndarray:
 
 def chance(F: np.ndarray, y: np.ndarray, at: np.ndarray, rate: float = 0.5) -> np.ndarray:
     m = base(rate)
-    fit = Fit.of(LabelDensity(F, y, GROUPS, m), label_start(3))
+    fit = Fit.of(LabelDensity(Distances(F, GROUPS), y, m), label_start(3))
     found = conditioned(F, y, GROUPS, fit.theta, m).predict(at)
     return np.asarray(ndtr((m + found.mean) / np.sqrt(1 + found.var)))
 
 
 def test_the_densitys_gradient_is_right() -> None:
     F = points(25, 0)
-    density = LabelDensity(F, border(F), GROUPS, -0.8)
+    density = LabelDensity(Distances(F, GROUPS), border(F), -0.8)
     for theta in (label_start(3), np.array([-1.0, 0.3, 0.6, 1.0, -12.0])):
         steps = 1e-5 * np.eye(5)[:4]
         numeric = [(density(theta + step)[0] - density(theta - step)[0]) / 2e-5 for step in steps]

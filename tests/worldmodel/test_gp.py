@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from windlass.worldmodel import GaussianProcess
-from windlass.worldmodel.gp import FLOOR, JITTER, MEAN_VARIANCE, Density, Fit, rough_start, sample, smooth_start
+from windlass.worldmodel.gp import (
+    FLOOR,
+    JITTER,
+    MEAN_VARIANCE,
+    Density,
+    Distances,
+    Fit,
+    rough_start,
+    sample,
+    smooth_start,
+)
 
 GROUPS = np.array([0, 1, 2, 2, 2])  # two ordered dimensions, one with three values
 
@@ -33,7 +43,8 @@ def numeric_gradient(function, x: np.ndarray, step: float = 1e-5) -> np.ndarray:
 
 
 def test_the_densitys_gradient_is_right() -> None:
-    density = Density(*data()[:2], GROUPS, data()[2])
+    F, y, extra = data()
+    density = Density(Distances(F, GROUPS), y, extra)
     for shift in (0.0, 0.7, -0.5):
         _, gradient = density(theta() + shift)
         assert gradient == pytest.approx(numeric_gradient(lambda t: density(t)[0], theta() + shift), rel=1e-5, abs=1e-6)
@@ -97,7 +108,7 @@ def test_learning_finds_which_dimensions_matter_and_how_much_noise_there_is() ->
     F = rng.random((80, 3))
     y = np.sin(7 * F[:, 0]) + rng.normal(0, 0.3, 80)
     y = (y - y.mean()) / y.std()
-    density = Density(F, y, np.arange(3), np.zeros(80))
+    density = Density(Distances(F, np.arange(3)), y, np.zeros(80))
     fits = [Fit.of(density, start) for start in (smooth_start(3), rough_start(3))]
     fit = min(fits, key=lambda one: one.value)
     members = [fit.theta, *sample(density, fit.theta, 4, np.random.default_rng(0))]

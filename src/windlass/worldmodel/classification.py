@@ -22,10 +22,9 @@ from scipy.special import log_ndtr, ndtri
 from windlass.worldmodel.cube import Array, Groups
 from windlass.worldmodel.gp import (
     MEAN_VARIANCE,
+    Distances,
     GaussianProcess,
     matern,
-    pairs,
-    squared_by_dimension,
     squared_distances,
 )
 
@@ -100,11 +99,10 @@ def _factor(K: Array, root: Array) -> Array:
 class LabelDensity:
     """Negative log posterior density of (log l, log s) given labels, with its gradient; the noise is not learned."""
 
-    def __init__(self, F: Array, y: Array, groups: Groups, m: float) -> None:
+    def __init__(self, distances: Distances, y: Array, m: float) -> None:
         self.y, self.m = y, m
-        self.d = int(groups.max()) + 1
-        self.pairs = pairs(len(y))
-        self.D = 5 * squared_by_dimension(F, groups)
+        self.pairs, self.D = distances.pairs, distances.D
+        self.d = len(self.D)
 
     @property
     def bounds(self) -> tuple[Array, Array]:

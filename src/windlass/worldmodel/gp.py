@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
 from scipy.optimize import minimize
 
@@ -173,10 +172,9 @@ class Density:
     """Negative log posterior density of (l, log s, noise), with its gradient with respect to theta:
     ``density(theta) -> (value, gradient)``."""
 
-    def __init__(self, F: Array, y: Array, groups: Groups, extra: Array) -> None:
+    def __init__(self, distances: Distances, y: Array, extra: Array) -> None:
         self.y, self.extra = y, extra
-        self.pairs = pairs(len(y))
-        self.D = 5 * squared_by_dimension(F, groups)
+        self.pairs, self.D = distances.pairs, distances.D
         self.d = len(self.D)
 
     @property
@@ -235,18 +233,17 @@ def log_prior(theta: Array) -> tuple[float, Array]:
     return float(value), gradient
 
 
-def pairs(n: int) -> NDArray[np.int64]:
-    """Where the pairs i < j of n points lie in a flat matrix (n * n,), row by row; shape (n (n - 1) / 2,)."""
-    return np.flatnonzero(np.tri(n, k=-1, dtype=np.bool_).T)
+class Distances:
+    """Between the rows of F (n, p): ``D`` (d, m), five times the squared ones by dimension, of the m pairs i < j;
+    ``pairs`` (m,), where those lie in a flat matrix (n * n,)."""
 
-
-def squared_by_dimension(F: Array, groups: Groups) -> Array:
-    """Squared distances between the rows of F (n, p), for each dimension and each of ``pairs``."""
-    one, other = np.divmod(pairs(len(F)), len(F))
-    D = np.zeros((int(groups.max()) + 1, len(one)))
-    for f, j in enumerate(groups):
-        D[j] += (F[one, f] - F[other, f]) ** 2
-    return D
+    def __init__(self, F: Array, groups: Groups) -> None:
+        self.pairs = np.flatnonzero(np.tri(len(F), k=-1, dtype=np.bool_).T)
+        one, other = np.divmod(self.pairs, len(F))
+        self.D = np.zeros((int(groups.max()) + 1, len(one)))
+        for f, j in enumerate(groups):
+            self.D[j] += (F[one, f] - F[other, f]) ** 2
+        self.D *= 5
 
 
 def squared_distances(A: Array, B: Array, norms: Array | None = None) -> Array:

@@ -18,7 +18,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 from windlass.records.forecast import Prediction
 from windlass.worldmodel.classification import LabelDensity, base, conditioned, label_start
 from windlass.worldmodel.cube import Array, Cube, Groups, Mask
-from windlass.worldmodel.gp import Density, Fit, GaussianProcess, rough_start, sample, smooth_start
+from windlass.worldmodel.gp import Density, Distances, Fit, GaussianProcess, rough_start, sample, smooth_start
 from windlass.worldmodel.targets import POWERS, Warp
 
 EVERY_UNTIL = 100  #: results up to which each one is learned from; then every twentieth of them
@@ -63,10 +63,10 @@ def _learn(
     features = np.frombuffer(F).reshape(len(targets), len(dimension_of))
     d = int(dimension_of.max()) + 1
     choices: list[tuple[float, Warp, Density, Fit]] = []
-    start = smooth_start(d)
+    distances, start = Distances(features, dimension_of), smooth_start(d)
     for power in powers:
         warp = Warp.of(targets, power)
-        density = Density(features, warp(targets), dimension_of, warp.variance(targets, errors))
+        density = Density(distances, warp(targets), warp.variance(targets, errors))
         fit = Fit.of(density, start)
         choices.append((fit.value - warp.log_slope(targets), warp, density, fit))
         start = fit.theta  # the same data, bent a little more
@@ -105,7 +105,7 @@ def _learn_labels(F: bytes, y: bytes, groups: bytes, centre: float) -> bytes:
     """Arrays travel as bytes, the cache's key."""
     labels, dimension_of = np.frombuffer(y), np.frombuffer(groups, dtype=np.int64)
     features = np.frombuffer(F).reshape(len(labels), len(dimension_of))
-    density = LabelDensity(features, labels, dimension_of, centre)
+    density = LabelDensity(Distances(features, dimension_of), labels, centre)
     return Fit.of(density, label_start(density.d)).theta.tobytes()
 
 
