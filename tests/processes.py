@@ -60,6 +60,15 @@ def processes_of(lab: Path) -> list[int]:
     return found
 
 
+def open_files() -> dict[str, str]:
+    """Number -> target, of this process."""
+    found = {}
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the listing's own, and what another thread closes meanwhile
+            found[number] = os.readlink(f"/proc/self/fd/{number}")
+    return found
+
+
 def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
     """Wait for a condition of another process; fails after a deadline."""
     deadline = time.monotonic() + seconds

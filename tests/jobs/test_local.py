@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from jobspecs import PYTHON, drain, ended, job, script, wait_for_file, wait_for_start
+from processes import open_files
 from windlass.errors import JobError
 from windlass.jobs import processes
 from windlass.jobs.collect import collect
@@ -47,15 +47,6 @@ def executor(runs: Path) -> Iterator[LocalExecutor]:
         new = [target for target in new if "pidfd" in target or str(runs) in target]
     assert not new
     assert left_of(runs) == [] and set(processes.children(os.getpid())) <= others
-
-
-def open_files() -> dict[str, str]:
-    """Number -> target, of this process."""
-    found = {}
-    for number in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # the listing's own
-            found[number] = os.readlink(f"/proc/self/fd/{number}")
-    return found
 
 
 def left_of(runs: Path) -> list[str]:

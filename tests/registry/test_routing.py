@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from processes import open_files
 from windlass.errors import NotFound, StoreError
 from windlass.records.deployment import Role
 from windlass.registry.pointer import Pointer, write_pointer
@@ -165,12 +166,7 @@ def test_it_holds_one_file_open_however_often_the_pointer_moves(path: Path) -> N
         put(path, data(sequence=number))
         router.route("k")
     gc.collect()
-    names = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if fd.isdigit() and is_open(fd)]
-    assert len([name for name in names if name.startswith(str(path.parent))]) == 1
-
-
-def is_open(fd: str) -> bool:
-    return os.path.lexists(f"/proc/self/fd/{fd}")
+    assert len([target for target in open_files().values() if target.startswith(str(path.parent))]) == 1
 
 
 def test_threads_get_whole_answers_while_the_pointer_moves(path: Path) -> None:
