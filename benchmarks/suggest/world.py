@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from problems import METRIC, Outcome, Problem
-from scipy.stats import qmc
 
+from windlass.agents.proposers import sobol
 from windlass.records.content import digest, nest
 from windlass.records.forecast import Forecast
 from windlass.records.run import Failure, MetricSummary, RunRecord, Status, make_run_id
@@ -55,15 +55,18 @@ class History:
 
 
 class WorldModelAlone:
-    """The middle of the space, Sobol points while there are few results, then what the world model suggests."""
+    """The middle of the space, Sobol points while there are few results, then what the world model suggests.
+
+    Its random numbers are those of the whole deciding side, so that the two part where an agent decides otherwise, and
+    only there: what is compared is the agents, not two draws.
+    """
 
     def __init__(self, problem: Problem, seed: int) -> None:
         self.history = History(problem, seed)
         self.study, self.space = self.history.study, self.history.space
         self.first = initial_points(self.space.dimensions)
-        sequence = qmc.Sobol(self.space.dimensions, scramble=True, rng=np.random.default_rng([seed, 0]))
-        spread = [sequence.random(1) for _ in range(self.first - 1)]
-        self.points = np.vstack([np.full((1, self.space.dimensions), 0.5), *spread])
+        spread = sobol(self.space.dimensions, self.study.seed, 1)
+        self.points = np.vstack([np.full((1, self.space.dimensions), 0.5), spread[: self.first - 1]])
         self.tried: set[str] = set()
         self.forecast: Forecast | None = None
 
@@ -73,7 +76,7 @@ class WorldModelAlone:
         if number <= self.first:
             values: Values = self.space.decode(self.points[number - 1])
         else:
-            found = model.suggest(1, seed=[self.study.seed, number], acceptable=self._new)
+            found = model.suggest(1, seed=[self.study.seed, number, 3], acceptable=self._new)
             values = found[0].values if found else self._drawn(number)
         self.forecast = model.forecast([values])[0] if self.history.runs else None
         return values

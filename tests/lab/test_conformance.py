@@ -42,7 +42,7 @@ def bad(tmp_path: Path, body: str, **options: object) -> dict[str, tuple[Finding
 
 @pytest.mark.parametrize(
     ("command", "epochs"),
-    [([sys.executable, "train.py"], 800), (["sh", "train.sh"], 400), (["node", "train.js"], 4000)],
+    [([sys.executable, "train.py"], 800), (["sh", "train.sh"], 400), (["node", "train.js"], 2000)],
 )
 def test_the_example_trainers_keep_every_point(command: list[str], epochs: int) -> None:
     if shutil.which(command[0]) is None:
