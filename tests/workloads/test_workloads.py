@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from windlass.errors import DataError, StudyError
-from windlass.records.content import nest
+from windlass.records.content import flatten, nest
 from windlass.records.parameters import CategoricalParameter, FloatParameter, IntParameter
 from windlass.records.study import Study
 from windlass.records.studyfile import StudyFile
@@ -72,8 +72,25 @@ def test_what_the_study_says_stays() -> None:
         objectives=[{"metric": "auc", "direction": "maximize"}],
     )
     assert set(study.space) == {"model", "svm.C"}
-    assert study.baseline == {"model": "boosting", "svm": {"kernel": "linear"}}
+    assert study.baseline == {"svm": {"kernel": "linear"}}
     assert [objective.metric for objective in study.objectives] == ["auc"]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "kept"),
+    [
+        ("model", {"type": "categorical", "choices": ["svm", "mlp"]}, False),
+        ("model", {"type": "categorical", "choices": ["svm", "boosting"]}, True),
+        ("portfolio.holding", {"type": "int", "low": 40, "high": 50}, False),
+        ("portfolio.holding", {"type": "int", "low": 1, "high": 50}, True),
+    ],
+)
+def test_a_default_that_the_studys_space_excludes_is_left_out(name: str, parameter: dict[str, Any], kept: bool) -> None:
+    alpha = {"workload": "alpha", "options": {"idea": "Momentum"}}
+    study = {"trainer": tabular(dataset="digits") if name == "model" else alpha, "space": {name: parameter}}
+    assert (name in flatten(complete(study, EXAMPLES)["baseline"])) == kept
+    own = complete({**study, "baseline": nest({name: "mine"})}, EXAMPLES)
+    assert flatten(own["baseline"])[name] == "mine"
 
 
 def test_other_trainers_are_left_alone() -> None:

@@ -84,7 +84,8 @@ def init(path: Annotated[Path, typer.Argument(help="A new or existing folder.")]
 
     lab = Lab.create(path)
     say(f"Lab in {lab.path}")
-    say(f"Next: cd {shlex.quote(str(path))} && windlass run study.yaml")
+    there = "" if path.resolve() == Path.cwd() else f"cd {shlex.quote(str(path))} && "
+    say(f"Next: {there}windlass run study.yaml")
     say("A study to start from: windlass studies example > study.yaml")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from windlass.errors import StudyError, nearest
-from windlass.records.content import flatten
+from windlass.records.content import flatten, nest
 
 #: workload name -> the module whose ``WORKLOAD`` it is
 _DOORS = {
@@ -72,6 +72,7 @@ def complete(study: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Study data with its workload's defaults in the places that it leaves out; other studies as they are.
 
     ``space`` and ``objectives`` are the study's where it has them; the study's ``baseline`` goes over the default one.
+    Defaults that the study's own space excludes are left out.
 
     Raises StudyError for wrong options and parameter names, DataError for data that cannot be used.
     """
@@ -83,13 +84,30 @@ def complete(study: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise StudyError(f"trainer.options is a mapping of names to values, not {given!r}")
     defaults = chosen.defaults(chosen.options(given, folder))
-    completed = {**defaults, **study}
+    own = study.get("space")
+    fitting = _within(defaults["baseline"], own) if isinstance(own, Mapping) else defaults["baseline"]
+    completed = {**defaults, "baseline": fitting, **study}
     if isinstance(completed["baseline"], Mapping):
-        completed["baseline"] = _over(defaults["baseline"], completed["baseline"])
+        completed["baseline"] = _over(fitting, completed["baseline"])
         chosen.check(flatten(completed["baseline"]))
     if isinstance(completed["space"], Mapping):
         chosen.check(completed["space"])
     return completed
+
+
+def _within(baseline: Mapping[str, Any], space: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested values without those that a parameter of ``space``, as a study file has it, excludes."""
+    return nest({name: value for name, value in flatten(baseline).items() if _admits(space.get(name), value)})
+
+
+def _admits(parameter: Any, value: Any) -> bool:
+    if not isinstance(parameter, Mapping):
+        return True
+    choices, low, high = (parameter.get(key) for key in ("choices", "low", "high"))
+    if isinstance(choices, list):
+        return value in choices
+    numbers = all(isinstance(one, int | float) for one in (low, value, high))
+    return not numbers or low <= value <= high
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
