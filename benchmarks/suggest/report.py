@@ -28,6 +28,7 @@ from scipy.stats import rankdata
 
 Array = npt.NDArray[np.float64]
 WHOLE, WORLD = "windlass", "windlass_world"
+AGENTS = "Windlass, agent by agent"
 DRAWS = 300  #: bootstrap samples
 GROUPS = {
     "All problems": list(PROBLEMS),
@@ -89,14 +90,19 @@ class Runs:
         return best
 
     @cached_property
-    def cells(self) -> dict[tuple[str, str, int], Array]:
+    def regrets(self) -> dict[tuple[str, str, int], dict[int, float]]:
         """(method, problem, trials) -> log normalised regret of each seed."""
-        collected: dict[tuple[str, str, int], list[float]] = {}
-        for (method, problem, _, k), value in self.truths.items():
+        collected: dict[tuple[str, str, int], dict[int, float]] = {}
+        for (method, problem, seed, k), value in self.truths.items():
             best, known = self.best[problem], facts()[problem]
             regret = 2.0 if value is None else (value - best) / (known.random20 - best)
-            collected.setdefault((method, problem, k), []).append(float(np.log(np.clip(regret, 1e-3, 2.0))))
-        return {key: np.array(values) for key, values in collected.items()}
+            collected.setdefault((method, problem, k), {})[seed] = float(np.log(np.clip(regret, 1e-3, 2.0)))
+        return collected
+
+    @cached_property
+    def cells(self) -> dict[tuple[str, str, int], Array]:
+        """(method, problem, trials) -> log normalised regrets."""
+        return {key: np.array(list(by_seed.values())) for key, by_seed in self.regrets.items()}
 
     def crashed(self, method: str, problems: Sequence[str], k: int) -> float | None:
         """Mean number of crashed trials among the first ``k``, over seeds, then over problems that crash."""
@@ -166,6 +172,20 @@ def compare(runs: Runs, methods: Sequence[str], problems: Sequence[str]) -> list
     return sorted(with_runs, key=lambda row: row.rank[at] or 99.0)
 
 
+def paired(runs: Runs, method: str, other: str, problems: Sequence[str], k: int) -> tuple[float, float] | None:
+    """The log regret of ``method`` less that of ``other`` with the same seeds, and its standard error: the mean over
+    problems. None where a problem has fewer than two seeds in common."""
+    means, variances = [], []
+    for problem in problems:
+        one, two = (runs.regrets.get((name, problem, k), {}) for name in (method, other))
+        differences = np.array([one[seed] - two[seed] for seed in one.keys() & two.keys()])
+        if len(differences) < 2:
+            return None
+        means.append(differences.mean())
+        variances.append(differences.var(ddof=1) / len(differences))
+    return float(np.mean(means)), float(np.sqrt(np.sum(variances)) / len(means))
+
+
 def _means(cell: Array, rng: np.random.Generator) -> Array:
     """The cell's mean with its seeds drawn anew, ``DRAWS`` times."""
     return np.asarray(cell[rng.integers(len(cell), size=(DRAWS, len(cell)))].mean(axis=1))
@@ -185,6 +205,11 @@ def table(rows: Sequence[Row], problems: Sequence[str]) -> str:
         cells.append(f"{_number(row.cpu_s[2], '.3f')}, {_number(row.cpu_s[3], '.3f')}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def differences(runs: Runs, method: str, problems: Sequence[str]) -> str:
+    found = [(k, paired(runs, method, WORLD, problems, k)) for k in CHECKPOINTS]
+    return "; ".join(f"@{k} {one[0]:+.3f} +- {one[1]:.3f}" for k, one in found if one is not None)
 
 
 def _seeds(row: Row, expected: int) -> str:
@@ -228,7 +253,7 @@ def main() -> None:
     )
     parts = {title: (main_methods, problems) for title, problems in GROUPS.items()}
     if not args.methods and len(ours) > 1:
-        parts |= {f"Windlass, agent by agent: {title.lower()}": (ours, problems) for title, problems in GROUPS.items()}
+        parts |= {f"{AGENTS}: {title.lower()}": (ours, problems) for title, problems in GROUPS.items()}
     results = {title: compare(runs, methods, problems) for title, (methods, problems) in parts.items()}
     if args.json:
         print(json.dumps({title: [vars(row) for row in rows] for title, rows in results.items()}, indent=1))
@@ -236,6 +261,9 @@ def main() -> None:
     for title, rows in results.items():
         problems = parts[title][1]
         print(f"### {title} ({len(problems)}), by {args.by} config\n\n{table(rows, problems)}\n")
+        if title.startswith(AGENTS) and WORLD in ours:
+            for method in (name for name in ours if name != WORLD):
+                print(f"{method} less {WORLD}, seed by seed: {differences(runs, method, problems)}\n")
     if args.detail:
         print(detail(runs, list(dict.fromkeys([*main_methods, *([] if args.methods else ours)])), args.detail))
 
