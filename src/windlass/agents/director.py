@@ -21,7 +21,7 @@ LATE = 0.2  #: share of the budget left from which leaders are run again: earlie
 REPEATS = 0.08  #: of all decisions, at most
 ABLATE_EVERY = 30  #: decisions between two ablations
 EXPLORE_EVERY = 8  #: of a stagnant search's slots one explores
-TURN = 4  #: times the initial results, before which nothing counts as stagnation: agents cost regret at 30 trials with 2
+TURN = 4  #: times the initial results before which nothing counts as stagnation; with 2 agents cost regret
 LAST = 0.1  #: share of the budget left below which nothing is tried for knowledge alone
 
 LEAD = Prior(worth=0.5, weight=20, ceiling=1.0)
