@@ -14,7 +14,7 @@ import pytest
 from processes import make_lab, processes_of, start_windlass, until, windlass
 from trainers import quadratic_study
 
-KILLS = [(8, 40), pytest.param(30, 120, marks=pytest.mark.slow)]  #: and enough runs that the study outlasts them
+KILLS = [(6, 30), pytest.param(30, 120, marks=pytest.mark.slow)]  #: and enough runs that the study outlasts them
 
 
 def story(lab: Path) -> list[tuple[int, str, str]]:
@@ -85,7 +85,7 @@ def test_running_jobs_outlive_the_lab_and_are_taken_up_again(tmp_path: Path) -> 
 
 
 def test_the_same_seed_gives_the_same_configs_to_the_bit(tmp_path: Path) -> None:
-    study = quadratic_study(tmp_path, budget={"runs": 25})
+    study = quadratic_study(tmp_path, budget={"runs": 16})
     labs = [make_lab(tmp_path / name, study) for name in ("a", "b")]
     for lab in labs:
         windlass("run", "study.yaml", cwd=lab)
