@@ -13,7 +13,7 @@ MEMORY, ROOM = "/dev/shm", 4 << 30
 
 
 def has_room() -> bool:
-    """Whether temporary folders may lie in memory: what is flushed thousands of times costs a quarter of the tests."""
+    """Whether temporary folders may lie in memory: a third of the time of tests/registry went into flushing a disk."""
     try:
         found = os.statvfs(MEMORY)
     except OSError:

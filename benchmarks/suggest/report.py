@@ -178,11 +178,11 @@ def paired(runs: Runs, method: str, other: str, problems: Sequence[str], k: int)
     means, variances = [], []
     for problem in problems:
         one, two = (runs.regrets.get((name, problem, k), {}) for name in (method, other))
-        differences = np.array([one[seed] - two[seed] for seed in one.keys() & two.keys()])
-        if len(differences) < 2:
+        apart = np.array([one[seed] - two[seed] for seed in one.keys() & two.keys()])
+        if len(apart) < 2:
             return None
-        means.append(differences.mean())
-        variances.append(differences.var(ddof=1) / len(differences))
+        means.append(apart.mean())
+        variances.append(apart.var(ddof=1) / len(apart))
     return float(np.mean(means)), float(np.sqrt(np.sum(variances)) / len(means))
 
 

@@ -76,7 +76,8 @@ class WorldModelAlone:
         if number <= self.first:
             values: Values = self.space.decode(self.points[number - 1])
         else:
-            found = model.suggest(1, seed=[self.study.seed, number, 3], acceptable=self._new)
+            seed = [self.study.seed, number, 3]  # that of windlass.agents.informed.Bayesian
+            found = model.suggest(1, seed=seed, acceptable=self._new)
             values = found[0].values if found else self._drawn(number)
         self.forecast = model.forecast([values])[0] if self.history.runs else None
         return values

@@ -40,7 +40,7 @@ def test_a_study_gets_better_and_every_cycle_can_be_decided_again() -> None:
     losses = [run.values["loss"] for run in simulation.runs.values() if run.metrics]
     assert min(losses) < 0.02
     failed = [d.number for d in simulation.decided if d.run_id and simulation.runs[d.run_id].failure]
-    assert failed and max(failed) < 16, "failures are not learned from"
+    assert 0 < len(failed) <= 3 and max(failed) < 16, "a quarter of the space fails, and failures are not learned from"
 
 
 def test_equal_knowledge_gives_equal_decisions() -> None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 
 from windlass.errors import StudyError, nearest
 from windlass.records.content import flatten, nest
+from windlass.records.region import same
 
 #: workload name -> the module whose ``WORKLOAD`` it is
 _DOORS = {
@@ -105,7 +106,7 @@ def _admits(parameter: Any, value: Any) -> bool:
         return True
     choices, low, high = (parameter.get(key) for key in ("choices", "low", "high"))
     if isinstance(choices, list):
-        return value in choices
+        return any(same(value, choice) for choice in choices)
     numbers = all(isinstance(one, int | float) for one in (low, value, high))
     return not numbers or low <= value <= high
 

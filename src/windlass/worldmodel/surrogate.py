@@ -61,9 +61,10 @@ def _learn(
     targets, errors = np.frombuffer(y), np.frombuffer(extra_sd)
     dimension_of = np.frombuffer(groups, dtype=np.int64)
     features = np.frombuffer(F).reshape(len(targets), len(dimension_of))
-    d = int(dimension_of.max()) + 1
     choices: list[tuple[float, Warp, Density, Fit]] = []
-    distances, start = Distances(features, dimension_of), smooth_start(d)
+    distances = Distances(features, dimension_of)
+    d = len(distances.D)
+    start = smooth_start(d)
     for power in powers:
         warp = Warp.of(targets, power)
         density = Density(distances, warp(targets), warp.variance(targets, errors))
